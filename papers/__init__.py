@@ -1,0 +1,1 @@
+"""Paper metadata comes here in a later issue; this package knows no HTTP."""
