@@ -1,0 +1,243 @@
+"""All that the planner knows of a version: its columns, their types and roles, and the values of its dimensions.
+
+Nothing here reads a file; the engine builds a :class:`Schema` from a version's record and definition.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Protocol
+
+
+class Kind(enum.StrEnum):
+    """What one can do with a column's values."""
+
+    INTEGER = "integer"
+    FLOAT = "float"
+    DECIMAL = "decimal"
+    BOOLEAN = "boolean"
+    STRING = "string"
+    DATE = "date"
+    TIMESTAMP = "timestamp"
+    TIMESTAMPTZ = "timestamptz"
+    TIME = "time"
+    UUID = "uuid"
+    INTERVAL = "interval"
+    BLOB = "blob"
+    NESTED = "nested"
+
+    @property
+    def is_numeric(self) -> bool:
+        return self in (Kind.INTEGER, Kind.FLOAT, Kind.DECIMAL)
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether values have an order that a filter, a sort or ``min`` may use."""
+        return self not in (Kind.BLOB, Kind.NESTED)
+
+
+class Role(enum.StrEnum):
+    """What a column is for."""
+
+    DIMENSION = "dimension"  # filtered and grouped by
+    AXIS = "axis"  # plotted along: step, tokens, compute, parameters as a number
+    MEASURE = "measure"  # a value
+    METRIC = "metric"  # the dimension of a long table that names what `value` measures
+    SEED = "seed"  # the dimension that tells repeated runs apart
+    ATTRIBUTE = "attribute"  # anything else: texts, times, nested values
+
+    @property
+    def is_dimension(self) -> bool:
+        return self in (Role.DIMENSION, Role.METRIC, Role.SEED)
+
+
+_INTEGERS = frozenset("TINYINT SMALLINT INTEGER BIGINT HUGEINT UTINYINT USMALLINT UINTEGER UBIGINT UHUGEINT".split())
+_KINDS = {
+    "FLOAT": Kind.FLOAT,
+    "DOUBLE": Kind.FLOAT,
+    "BOOLEAN": Kind.BOOLEAN,
+    "VARCHAR": Kind.STRING,
+    "DATE": Kind.DATE,
+    "TIMESTAMP": Kind.TIMESTAMP,
+    "TIMESTAMP_S": Kind.TIMESTAMP,
+    "TIMESTAMP_MS": Kind.TIMESTAMP,
+    "TIMESTAMP_NS": Kind.TIMESTAMP,
+    "TIMESTAMP WITH TIME ZONE": Kind.TIMESTAMPTZ,
+    "TIME": Kind.TIME,
+    "TIME_NS": Kind.TIME,
+    "UUID": Kind.UUID,
+    "INTERVAL": Kind.INTERVAL,
+    "BLOB": Kind.BLOB,
+}
+
+
+def kind_of(sql_type: str) -> Kind:
+    """The kind of a DuckDB type name such as ``BIGINT``, ``DECIMAL(10,2)`` or ``STRUCT(a INTEGER)[]``.
+
+    A type that is not known (a map, a union, one of a later release) counts as nested: it can be selected and tested
+    for null, and nothing else.
+    """
+    name = sql_type.upper().strip()
+    if name.endswith("]"):
+        return Kind.NESTED
+    if name in _INTEGERS:
+        return Kind.INTEGER
+    if name.startswith("DECIMAL("):
+        return Kind.DECIMAL
+    if name.startswith("ENUM("):
+        return Kind.STRING
+    return _KINDS.get(name, Kind.NESTED)
+
+
+_SIZE_LABEL = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([KMBT])\s*", re.IGNORECASE)
+_SIZE_FACTOR = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
+
+
+def parse_size_label(text: str) -> int | None:
+    """The number that a size label stands for: ``60M`` is 60 000 000, ``1.4b`` is 1 400 000 000; else None.
+
+    Rounded to the nearest integer, so that ``1.4B`` does not suffer from the binary fraction of 1.4.
+    """
+    match = _SIZE_LABEL.fullmatch(text)
+    if match is None:
+        return None
+    return round(float(match[1]) * _SIZE_FACTOR[match[2].upper()])
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLabel:
+    """Derives the number behind a size label (``60M``) in column ``source``; null where it is no label."""
+
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """Derives a number from a table keyed by the text in column ``source``; null where the table has no entry."""
+
+    source: str
+    table: tuple[tuple[str, int | float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Derives ``factor`` times the product of numeric columns; null where one of them is null."""
+
+    columns: tuple[str, ...]
+    factor: float = 1.0
+
+
+Derivation = SizeLabel | Lookup | Product
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One physical or derived column.
+
+    ``sql_type`` is the DuckDB type name. ``is_size_label`` says that every non-null text in the column is a size
+    label, so that comparisons and sorts go by the number and not by the letters.
+    """
+
+    name: str
+    sql_type: str
+    role: Role = Role.ATTRIBUTE
+    nullable: bool = True
+    unit: str | None = None
+    direction: str | None = None  # "lower" or "higher" is better
+    description: str | None = None
+    aliases: tuple[str, ...] = ()
+    derivation: Derivation | None = None
+    is_size_label: bool = False
+    role_source: str = "inferred"  # or "definition"
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.sql_type)
+
+
+class ValueIndex(Protocol):
+    """What the planner may ask about the data itself. The engine answers from the immutable version, and caches."""
+
+    def values(self, column: str) -> frozenset[object] | None:
+        """The distinct non-null values of a physical column; None when there are too many to list."""
+
+    def determined_by(self, keys: Sequence[str], columns: Sequence[str]) -> frozenset[str]:
+        """Those of ``columns`` that hold one value (or only null) for each combination of ``keys``."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricInfo:
+    """Unit and direction of the metrics whose names match a glob."""
+
+    pattern: str
+    direction: str | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a version in file order, derived columns last, and how they relate.
+
+    ``key`` names the columns that identify a row, ``()`` when unknown. ``metric_column`` and ``value_column`` are set
+    for a table in long form only.
+    """
+
+    dataset: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    sort: tuple[str, ...] = ()
+    metric_column: str | None = None
+    value_column: str | None = None
+    metrics: tuple[MetricInfo, ...] = ()
+    index: ValueIndex | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Column]:
+        return {column.name: column for column in self.columns}
+
+    @cached_property
+    def by_alias(self) -> Mapping[str, Column]:
+        """Aliases only; a column's own name always wins over another column's alias."""
+        found: dict[str, Column] = {}
+        for column in self.columns:
+            for alias in column.aliases:
+                if alias not in self.by_name:
+                    found.setdefault(alias, column)
+        return found
+
+    @cached_property
+    def physical(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.derivation is None)
+
+    @cached_property
+    def measures(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns if column.role is Role.MEASURE)
+
+    @cached_property
+    def seed(self) -> Column | None:
+        return next((column for column in self.columns if column.role is Role.SEED), None)
+
+    def find(self, name: str) -> Column | None:
+        """The column of that name or alias."""
+        return self.by_name.get(name) or self.by_alias.get(name)
+
+    def values_of(self, column: Column) -> frozenset[object] | None:
+        if self.index is None or column.derivation is not None:
+            return None
+        return self.index.values(column.name)
+
+    def metric_names(self) -> frozenset[object]:
+        """The metrics of a long table; empty for a wide one."""
+        if self.metric_column is None:
+            return frozenset()
+        return self.values_of(self.by_name[self.metric_column]) or frozenset()
+
+    def metric_info(self, metric: str) -> MetricInfo | None:
+        """Unit and direction of one metric of a long table: an exact name wins, then the first glob that matches."""
+        exact = next((info for info in self.metrics if info.pattern == metric), None)
+        return exact or next((info for info in self.metrics if fnmatchcase(metric, info.pattern)), None)
