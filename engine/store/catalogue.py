@@ -1,0 +1,58 @@
+"""Which datasets a store holds, and one log for each of them per process."""
+
+from __future__ import annotations
+
+import threading
+
+from engine.store.keys import PRIVATE, is_dataset_name, is_drop, log_prefix
+from engine.store.log import DatasetLog, Fallback
+from engine.store.protocol import Store
+
+
+def list_datasets(store: Store) -> list[str]:
+    """The names of all datasets, sorted: folders with a log, or with a dropped file that may become a version."""
+    return [name for name in _folders(store) if is_dataset_name(name) and dataset_exists(store, name)]
+
+
+def dataset_exists(store: Store, dataset: str) -> bool:
+    """Whether a dataset has a log or a dropped file."""
+    beside = store.list(f"{dataset}/")
+    return any(is_drop(key) for key in beside) or (
+        f"{dataset}/{PRIVATE}/" in beside and bool(store.list(log_prefix(dataset)))
+    )
+
+
+def list_misnamed(store: Store) -> list[str]:
+    """Folders that hold a dropped file and whose name is not one that a dataset may have."""
+    return [
+        name
+        for name in _folders(store)
+        if not is_dataset_name(name) and "\\" not in name and any(is_drop(key) for key in store.list(f"{name}/"))
+    ]
+
+
+def list_drops(store: Store, dataset: str) -> list[str]:
+    """The keys of a dataset's dropped files."""
+    return [key for key in store.list(f"{dataset}/") if is_drop(key)]
+
+
+def _folders(store: Store) -> list[str]:
+    return [key.removesuffix("/") for key in store.list("") if key.endswith("/")]
+
+
+class DatasetLogs:
+    """One DatasetLog per dataset, made when first asked for, so that all parts of a process share one view."""
+
+    def __init__(self, store: Store, *, fallback: Fallback | None = None) -> None:
+        self._store = store
+        self._fallback = fallback
+        self._logs: dict[str, DatasetLog] = {}
+        self._lock = threading.Lock()
+
+    def of(self, dataset: str) -> DatasetLog:
+        """The log of a dataset; raises InvalidNameError. It is empty when there is no such dataset."""
+        with self._lock:
+            log = self._logs.get(dataset)
+            if log is None:
+                log = self._logs[dataset] = DatasetLog(self._store, dataset, fallback=self._fallback)
+            return log

@@ -1,0 +1,49 @@
+"""Which dataset.toml is in force for a dataset, as text. What the text means is not decided here."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from engine.errors import DefinitionError
+from engine.store.keys import check_dataset_name, definition_key
+from engine.store.protocol import Store
+
+MAX_BYTES = 1 << 20  # the text is copied into every publish record
+
+
+def definition_text(project_folder: Path | None, store: Store, dataset: str) -> str | None:
+    """The text of the project's own definition, else of the one beside the data, else None.
+
+    Raises
+    ------
+    DefinitionError
+        It cannot be read, is not UTF-8, or is far too long.
+    """
+    check_dataset_name(dataset)
+    data = None
+    if project_folder is not None:
+        try:
+            data = (project_folder / dataset / "dataset.toml").read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            raise DefinitionError(f"the definition of {dataset} cannot be read: {error.strerror}") from error
+    if data is None:
+        data = store.read(definition_key(dataset))
+    if data is None:
+        return None
+    if len(data) > MAX_BYTES:
+        raise DefinitionError(f"the definition of {dataset} is {len(data)} bytes long; {MAX_BYTES} is the most")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DefinitionError(f"the definition of {dataset} is not UTF-8") from error
+
+
+def check_toml(dataset: str, text: str | None) -> None:
+    """Raises DefinitionError when a definition is not TOML at all."""
+    try:
+        tomllib.loads(text or "")
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise DefinitionError(f"the definition of {dataset} is not valid TOML: {error}") from error

@@ -1,0 +1,247 @@
+"""Turning dropped files, and edited definitions, into versions; once, or again and again in the background."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from engine.errors import DefinitionError, EngineError, PublishConflictError, RejectedFileError
+from engine.store.catalogue import list_datasets, list_drops, list_misnamed
+from engine.store.protocol import ObjectStat, Store
+from engine.store.publish import Publisher
+from engine.store.records import DatasetState, Source, Version
+from engine.store.staging import UnsettledFileError
+
+_LOGGER = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 15.0  # after a failure that may pass: no room, no memory, no permission
+LONGEST_PAUSE_S = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class IngestEvent:
+    """What one poll did for one dataset.
+
+    ``kind`` is ``published`` (a drop became a version), ``unchanged`` (a drop holds what a version holds already),
+    ``rejected`` (a drop cannot become a version, and the log says so), ``definition`` (an edited definition became a
+    version), ``warning`` (something that somebody should look at) or ``failed`` (it will be tried again).
+    """
+
+    dataset: str
+    kind: str
+    key: str
+    version: Version | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Sighting:
+    """A drop as the last poll saw it, since when, and when it may be tried again."""
+
+    etag: str
+    since: float
+    not_before: float = 0.0
+    pause_s: float = FIRST_PAUSE_S
+
+
+class Ingestor:
+    """Looks at the drop zones when told to.
+
+    A drop counts when it has not changed for ``settle_s``: by its modification time, or, where that lies in the future
+    (the clock of whoever wrote it is wrong), by what two polls saw.
+    """
+
+    def __init__(
+        self, publisher: Publisher, store: Store, settle_s: float = 2.0, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._publisher = publisher
+        self._store = store
+        self._settle_s = settle_s
+        self._clock = clock
+        self._sightings: dict[str, _Sighting] = {}
+        self._misnamed: set[str] = set()
+        self._definitions = _DefinitionWatch()
+        self._lock = threading.Lock()
+
+    def poll(self) -> list[IngestEvent]:
+        """Look at every dataset once. What fails in one of them does not keep the others waiting.
+
+        Raises
+        ------
+        StoreError
+            The store cannot even be listed.
+        """
+        if self._store.read_only:
+            return []
+        with self._lock:
+            events = self._warn_of_misnamed()
+            for dataset in list_datasets(self._store):
+                try:
+                    events += self._poll(dataset)
+                except EngineError as error:
+                    events.append(IngestEvent(dataset, "failed", f"{dataset}/", reason=error.detail))
+            return events
+
+    def poll_dataset(self, dataset: str) -> list[IngestEvent]:
+        """Look at one dataset, for somebody who waits for the answer. Raises EngineError."""
+        if self._store.read_only:
+            return []
+        with self._lock:
+            return self._poll(dataset)
+
+    def _poll(self, dataset: str) -> list[IngestEvent]:
+        state = self._publisher.logs.of(dataset).refresh()
+        found = [stat for key in list_drops(self._store, dataset) if (stat := self._store.stat(key.rstrip("/")))]
+        events = []
+        # Of several files the one written last becomes latest.
+        for drop in sorted(found, key=lambda stat: (stat.modified_at, stat.key)):
+            event = self._take(dataset, state, drop)
+            if event is not None:
+                events.append(event)
+        changed = self._apply_definition(dataset)
+        return events if changed is None else [*events, changed]
+
+    def _take(self, dataset: str, state: DatasetState, drop: ObjectStat) -> IngestEvent | None:
+        written = datetime.fromtimestamp(drop.modified_at, UTC).isoformat(timespec="milliseconds")
+        source = Source(drop.key, drop.etag, drop.size, written.replace("+00:00", "Z"))
+        if state.known_drop(source):
+            self._sightings.pop(drop.key, None)
+            return None
+        sighting = self._sight(drop)
+        if not self._is_settled(drop, sighting) or self._clock() < sighting.not_before:
+            return None
+        try:
+            outcome = self._publisher.publish_drop(dataset, source)
+        except UnsettledFileError as error:
+            return self._failed(dataset, drop, sighting, error)
+        except (RejectedFileError, PublishConflictError) as error:
+            self._publisher.reject(dataset, source, error.detail)
+            return IngestEvent(dataset, "rejected", drop.key, reason=error.detail)
+        except EngineError as error:
+            return self._failed(dataset, drop, sighting, error)
+        kind = "published" if outcome.created else "unchanged"
+        return IngestEvent(dataset, kind, drop.key, outcome.version, "; ".join(outcome.warnings))
+
+    def _sight(self, drop: ObjectStat) -> _Sighting:
+        sighting = self._sightings.get(drop.key)
+        if sighting is None or sighting.etag != drop.etag:
+            sighting = self._sightings[drop.key] = _Sighting(drop.etag, self._clock())
+        return sighting
+
+    def _is_settled(self, drop: ObjectStat, sighting: _Sighting) -> bool:
+        now = self._clock()
+        if drop.modified_at <= now:
+            return now - drop.modified_at >= self._settle_s
+        return now - sighting.since >= max(self._settle_s, 0.001)  # so never at first sight
+
+    def _failed(self, dataset: str, drop: ObjectStat, sighting: _Sighting, error: EngineError) -> IngestEvent:
+        sighting.not_before = self._clock() + sighting.pause_s
+        sighting.pause_s = min(2 * sighting.pause_s, LONGEST_PAUSE_S)
+        return IngestEvent(dataset, "failed", drop.key, reason=error.detail)
+
+    def _apply_definition(self, dataset: str) -> IngestEvent | None:
+        state = self._publisher.logs.of(dataset).state
+        if state.newest is None:
+            return None
+        try:
+            text = self._publisher.definition_of(dataset)
+            if not self._definitions.is_due(dataset, text, state.newest):
+                return None
+            outcome = self._publisher.publish_definition(dataset, by="definition", message="the definition was changed")
+        except DefinitionError as error:
+            if not self._definitions.is_news(dataset, error.detail):
+                return None
+            reason = f"{error.detail}; it was not applied"
+            return IngestEvent(dataset, "warning", f"{dataset}/dataset.toml", reason=reason)
+        self._definitions.applied(dataset, text, state.newest)
+        if not outcome.created:
+            return None
+        return IngestEvent(dataset, "definition", f"{dataset}/dataset.toml", outcome.version)
+
+    def _warn_of_misnamed(self) -> list[IngestEvent]:
+        news = [name for name in list_misnamed(self._store) if name not in self._misnamed]
+        self._misnamed.update(news)
+        reason = "this folder's name cannot be a dataset's: use a-z, 0-9, _ and -; its files are not served"
+        shown = [name.encode("utf-8", "replace").decode() for name in news]  # a name need not be valid UTF-8
+        return [IngestEvent(name, "warning", f"{name}/", reason=reason) for name in shown]
+
+
+class _DefinitionWatch:
+    """When a definition that is not the newest version's should become a version.
+
+    Each process applies a text once per content. Were the log's newest definition alone to decide, two processes with
+    different definitions, as during a deploy, would publish against each other for ever.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, str | None] = {}
+        self._applied: dict[str, tuple[str | None, str]] = {}
+        self._said: dict[str, str] = {}
+
+    def is_due(self, dataset: str, text: str | None, newest: Version) -> bool:
+        settled = dataset not in self._seen or self._seen[dataset] == text
+        self._seen[dataset] = text  # an editor may be half-way through: a change counts when two polls saw it
+        if newest.definition == text:
+            self._said.pop(dataset, None)
+            self.applied(dataset, text, newest)
+            return False
+        return settled and self._applied.get(dataset) != (text, newest.content_id)
+
+    def applied(self, dataset: str, text: str | None, newest: Version) -> None:
+        self._applied[dataset] = (text, newest.content_id)
+
+    def is_news(self, dataset: str, problem: str) -> bool:
+        if self._said.get(dataset) == problem:
+            return False
+        self._said[dataset] = problem
+        return True
+
+
+class Watcher:
+    """Polls in the background until it is stopped. No error of one poll ends it."""
+
+    def __init__(self, ingestor: Ingestor, interval_s: float = 15.0) -> None:
+        self._ingestor = ingestor
+        self._interval_s = interval_s
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last_failures: set[IngestEvent] = set()
+
+    def start(self) -> None:
+        """Begin; the first poll is at once. Does nothing when it is running."""
+        if self._thread is not None and self._thread.is_alive():
+            return
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="drop-watcher", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End after the poll that is under way."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            self._thread = None
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._report(self._ingestor.poll())
+            except EngineError as error:
+                _LOGGER.warning("looking for dropped files failed, and will be tried again: %s", error.detail)
+            except Exception:
+                _LOGGER.exception("looking for dropped files failed, and will be tried again")
+            self._stop.wait(self._interval_s)
+
+    def _report(self, events: list[IngestEvent]) -> None:
+        failures = {event for event in events if event.kind == "failed"}
+        for event in events:
+            if event.kind in ("failed", "rejected", "warning"):
+                if event not in self._last_failures:
+                    _LOGGER.warning("%s %s: %s", event.key, event.kind, event.reason)
+            elif event.version is not None:
+                _LOGGER.info("%s %s: %s", event.key, event.kind, event.version.name)
+        self._last_failures = failures

@@ -1,0 +1,137 @@
+"""The log of one dataset: reading it as it grows, and adding one record to its end. Knows nothing of files.
+
+An instance's view only ever grows. A record that cannot be read is an error, never the end of the log.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from engine.errors import CorruptVersionError, PublishConflictError, StoreError
+from engine.store.keys import check_dataset_name, log_key, log_prefix, seq_of
+from engine.store.protocol import Store
+from engine.store.records import Body, DatasetState, Record, apply, decode_record, encode_record
+
+PATIENCE_S = 60.0  # how long one writer goes on trying against others
+LONGEST_PAUSE_S = 0.25
+
+#: What a dataset without a log offers, if anything: see ``unlogged.py``.
+Fallback = Callable[[str], DatasetState | None]
+
+
+class DatasetLog:
+    """The log of one dataset, and the state that it adds up to. May be used by many threads."""
+
+    def __init__(self, store: Store, dataset: str, *, fallback: Fallback | None = None) -> None:
+        self.dataset = check_dataset_name(dataset)
+        self._store = store
+        self._fallback = fallback
+        self._state = DatasetState(dataset)
+        self._checked = False
+        self._lock = threading.Lock()
+
+    @property
+    def state(self) -> DatasetState:
+        """The state as of the last refresh; empty before the first."""
+        return self._state
+
+    def refresh(self) -> DatasetState:
+        """Read what was added since the last time: one request when nothing was.
+
+        Raises
+        ------
+        CorruptVersionError
+            A record is missing or damaged; ``state`` stays what it was.
+        StoreError
+        """
+        with self._lock:
+            # Listing before reading: what appears meanwhile can only make the log longer than the list.
+            last = None if self._checked else self._last_listed()
+            while (data := self._store.read(log_key(self.dataset, self._logged() + 1))) is not None:
+                base = self._state if self._logged() else DatasetState(self.dataset)
+                self._state = apply(base, decode_record(data, self.dataset, base.seq + 1))
+            if last is not None:
+                if self._logged() < last:
+                    raise CorruptVersionError(
+                        f"the log record {log_key(self.dataset, self._logged() + 1)} is missing, and later ones exist"
+                    )
+                self._checked = True
+            if not self._logged() and self._fallback is not None:
+                self._state = self._fallback(self.dataset) or DatasetState(self.dataset)
+            return self._state
+
+    def append(self, write: Callable[[DatasetState], Body | None], *, by: str, message: str = "") -> Record | None:
+        """Add one record to the end of the log, however many others are writing.
+
+        Parameters
+        ----------
+        write
+            Given the newest state, says what to record, or None when there is nothing left to do. It is asked again
+            each time that another writer was first.
+
+        Returns
+        -------
+        Record or None
+            What was recorded, durably; None when ``write`` gave None.
+
+        Raises
+        ------
+        PublishConflictError
+            Others were first again and again.
+        StoreError
+            The store failed, and the record is not in the log as far as can be seen.
+        """
+        nonce = secrets.token_hex(16)
+        deadline = time.monotonic() + PATIENCE_S
+        pause_s = 0.002
+        while True:
+            state = self.refresh()
+            body = write(state)
+            if body is None:
+                return None
+            if state.seq and self._store.stat(log_key(self.dataset, state.seq)) is None:
+                raise CorruptVersionError(f"the log record {log_key(self.dataset, state.seq)} has disappeared")
+            record = Record(state.seq + 1, _now(), _clean(by), _clean(message), nonce, body)
+            if self._put(record):
+                self.refresh()
+                return record
+            if time.monotonic() > deadline:
+                raise PublishConflictError(f"others keep writing to {self.dataset}; try again in a moment")
+            time.sleep(random.uniform(0, pause_s))
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+    def _put(self, record: Record) -> bool:
+        key = log_key(self.dataset, record.seq)
+        try:
+            if self._store.put_if_absent(key, encode_record(record)):
+                return True
+        except StoreError:
+            # The record may be there all the same: its answer got lost, or only the last step failed.
+            if not self._is_ours(record):
+                raise
+            return True
+        return self._is_ours(record)  # a client that tried twice is told that its own first try was in the way
+
+    def _is_ours(self, record: Record) -> bool:
+        data = self._store.read(log_key(self.dataset, record.seq))
+        return data is not None and decode_record(data, self.dataset, record.seq).nonce == record.nonce
+
+    def _logged(self) -> int:
+        return self._state.seq
+
+    def _last_listed(self) -> int:
+        return max((seq_of(key) or 0 for key in self._store.list(log_prefix(self.dataset))), default=0)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 can carry: half a surrogate pair becomes a question mark."""
+    return text.encode("utf-8", "replace").decode()

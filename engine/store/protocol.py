@@ -1,0 +1,72 @@
+"""What a home of versions must be able to do: seven primitives and a scratch folder, and nothing about versions.
+
+Everything above this file (log, publish, drops) is the same for every home. A key is a relative path with ``/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+#: Told about long work: which step, how much is done, of how much (0 when that is not known).
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStat:
+    """One stored object. ``etag`` changes whenever the content does; ``modified_at`` is in seconds since 1970."""
+
+    key: str
+    size: int
+    etag: str
+    modified_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A private local copy of some bytes, hashed while it was written."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+class Store(Protocol):
+    """The primitives. Each raises StoreError when the home cannot be reached or refuses."""
+
+    @property
+    def read_only(self) -> bool:
+        """Whether writing is known to be impossible."""
+
+    def put_if_absent(self, key: str, content: bytes | Path) -> bool:
+        """Store bytes, or a file's bytes, durably under a key that holds nothing; False when it holds something.
+
+        All or nothing: no reader ever sees a part. After an exception the outcome is unknown until the key is read.
+        """
+
+    def read(self, key: str) -> bytes | None:
+        """The whole object, or None when there is none."""
+
+    def path(self, key: str) -> Path:
+        """A local file with the bytes of an immutable object. That they are right is for ``verify_blob`` to say."""
+
+    def fetch(self, key: str, etag: str, into: Path, progress: Progress | None = None) -> Staged:
+        """Copy an object as it is under ``etag`` into a new local file.
+
+        Raises UnsettledFileError when it is no longer that one, or cannot be read now, and RejectedFileError when it
+        can never be read.
+        """
+
+    def list(self, prefix: str) -> tuple[str, ...]:
+        """The keys directly below a prefix that is empty or ends in ``/``, sorted; folders end in ``/``."""
+
+    def stat(self, key: str) -> ObjectStat | None:
+        """What is known of an object without reading it, or None when there is none."""
+
+    def delete(self, key: str) -> None:
+        """Remove an object; nothing happens when there is none."""
+
+    def staging(self, dataset: str) -> Path:
+        """A local folder for files that are not yet part of the store. What a crash left there is cleaned up."""

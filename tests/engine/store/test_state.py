@@ -1,0 +1,89 @@
+"""What a request's version means."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.errors import VersionNotFoundError
+from engine.store.records import (
+    DatasetState,
+    FileEntry,
+    Original,
+    Publish,
+    Record,
+    Rejection,
+    SchemaDiff,
+    SetCurrent,
+    Source,
+    apply,
+    content_id_of,
+)
+
+FIRST, SECOND = "12345678" + "ab" * 28, "12345678" + "cd" * 28
+
+
+def publish(sha: str) -> Publish:
+    file = FileEntry(f"d/_bt/data/{sha}.parquet", 10, sha, None, 5, 1)
+    return Publish((file,), (), "", SchemaDiff(), Original(sha, 10, "x", "parquet"))
+
+
+def fold(*bodies: Publish | SetCurrent | Rejection) -> DatasetState:
+    state = DatasetState("d")
+    for seq, body in enumerate(bodies, start=1):
+        state = apply(state, Record(seq, "t", "me", "", "n", body))
+    return state
+
+
+def test_numbers_names_and_content() -> None:
+    state = fold(publish(FIRST), publish(SECOND), publish(FIRST))
+    assert [state.resolve(spec).number for spec in (None, "latest", 2, "2", "v2", " V2 ", "002")] == [3, 3, *[2] * 5]
+    assert state.resolve(SECOND).number == 2
+    assert state.resolve(SECOND[:12]).number == 2
+    assert state.resolve(FIRST.upper()[:12]).number == 1, "a pin means the oldest version with that content"
+    assert (state.resolve(3).rows, state.resolve(3).size_bytes, state.resolve(3).name) == (5, 10, "v3")
+
+
+def test_a_pin_of_eight_decimal_digits_is_content_even_when_numbers_grow() -> None:
+    state = fold(publish(FIRST))
+    assert state.resolve("12345678").number == 1
+    with pytest.raises(VersionNotFoundError):
+        state.resolve("v12345678")
+
+
+@pytest.mark.parametrize("spec", [0, 4, -1, "v0", "0", "v4", "", "abc", "1234567", "ffffffff", "vv1", "v", "1.5", "٣"])
+def test_unknown_versions_say_which_exist(spec: str | int) -> None:
+    with pytest.raises(VersionNotFoundError, match="it has v3, v2, v1") as caught:
+        fold(publish(FIRST), publish(SECOND), publish(FIRST)).resolve(spec)
+    assert caught.value.did_you_mean == ("v3", "v2", "v1")
+
+
+def test_an_ambiguous_prefix_is_an_error() -> None:
+    with pytest.raises(VersionNotFoundError, match="give more digits"):
+        fold(publish(FIRST), publish(SECOND)).resolve("12345678")
+
+
+def test_many_versions_are_not_all_listed() -> None:
+    state = fold(*[publish(f"{number:064x}") for number in range(30)])
+    with pytest.raises(VersionNotFoundError, match="v21 and 20 older ones"):
+        state.resolve("v99")
+
+
+def test_nothing_published_says_why() -> None:
+    with pytest.raises(VersionNotFoundError, match="no version yet$"):
+        fold().resolve(None)
+    state = fold(Rejection(Source("d/results.csv", "e", 0), "results.csv is empty"))
+    for spec in ("latest", "v1"):
+        with pytest.raises(VersionNotFoundError, match="the last file dropped was rejected: results.csv is empty"):
+            state.resolve(spec)
+
+
+def test_rollback_and_a_later_publish() -> None:
+    state = fold(publish(FIRST), publish(SECOND), SetCurrent(1))
+    assert state.resolve(None).number == 1
+    assert state.newest is not None and state.newest.number == 2
+    assert fold(publish(FIRST), publish(SECOND), SetCurrent(1), publish("ee" * 32)).resolve(None).number == 4
+
+
+def test_content_id_of_several_files_depends_on_their_order() -> None:
+    assert content_id_of([FIRST]) == FIRST
+    assert len({content_id_of([FIRST, SECOND]), content_id_of([SECOND, FIRST]), FIRST}) == 3
