@@ -95,6 +95,7 @@ def kind_of(sql_type: str) -> Kind:
 
 
 _SIZE_LABEL = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([KMBT])\s*", re.IGNORECASE)
+_LONGEST_LABEL = 32  # characters; a longer text is no label, and could be a number that no float holds
 _SIZE_FACTOR = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
 
@@ -103,7 +104,7 @@ def parse_size_label(text: str) -> int | None:
 
     Rounded to the nearest integer, so that ``1.4B`` does not suffer from the binary fraction of 1.4.
     """
-    match = _SIZE_LABEL.fullmatch(text)
+    match = _SIZE_LABEL.fullmatch(text) if len(text) <= _LONGEST_LABEL else None
     if match is None:
         return None
     return round(float(match[1]) * _SIZE_FACTOR[match[2].upper()])
@@ -126,9 +127,9 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Derives ``factor`` times the product of numeric columns; null where one of them is null."""
+    """Derives ``factor`` times the product of numeric columns, physical or derived; null where one of them is null."""
 
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     factor: float = 1.0
 
 
@@ -166,6 +167,12 @@ class ValueIndex(Protocol):
     def values(self, column: str) -> frozenset[object] | None:
         """The distinct non-null values of a physical column; None when there are too many to list."""
 
+    def key(self) -> tuple[str, ...]:
+        """Columns that tell all rows apart, as the data has it: those that the definition names, or the fewest found.
+
+        () when there are none.
+        """
+
     def determined_by(self, keys: Sequence[str], columns: Sequence[str]) -> frozenset[str]:
         """Those of ``columns`` that hold one value (or only null) for each combination of ``keys``."""
 
@@ -179,12 +186,15 @@ class MetricInfo:
     unit: str | None = None
 
 
+_STEPS = ("step", "_step", "global_step", "steps", "iteration", "iter", "tokens", "epoch")
+
+
 @dataclass(frozen=True)
 class Schema:
     """The columns of a version in file order, derived columns last, and how they relate.
 
-    ``key`` names the columns that identify a row, ``()`` when unknown. ``metric_column`` and ``value_column`` are set
-    for a table in long form only.
+    ``key`` names the columns that the definition says identify a row, ``()`` when it says nothing. ``metric_column``
+    and ``value_column`` are set for a table in long form only.
     """
 
     dataset: str
@@ -221,6 +231,45 @@ class Schema:
     @cached_property
     def seed(self) -> Column | None:
         return next((column for column in self.columns if column.role is Role.SEED), None)
+
+    @cached_property
+    def ordinal(self) -> str:
+        """A name that no column has, for the number of each row in the order of the version's files."""
+        taken = {column.name.casefold() for column in self.columns}
+        name = "_ordinal"
+        while name in taken:
+            name += "_"
+        return name
+
+    @cached_property
+    def step(self) -> Column | None:
+        """The column that grows during training: the one called step, else the first axis along it."""
+        axes = [column for column in self.columns if column.role is Role.AXIS]
+        named = [column for name in _STEPS if (column := self.find(name)) is not None and column.kind.is_ordered]
+        return named[0] if named else axes[0] if axes else None
+
+    def pivot_index(self, column: Column, cell: Column) -> tuple[Column, ...]:
+        """The columns that a row of a pivot keeps when none are selected: what identifies it, and what follows.
+
+        Of the axes and dimensions, those that the pivot column alone decides (``params_numeric`` under
+        ``pivot=params``) would split each row, and so would those that change with it (compute).
+        """
+        others = [
+            one
+            for one in self.physical
+            if (one.role.is_dimension or one.role is Role.AXIS) and one.kind.is_ordered and one not in (column, cell)
+        ]
+        if self.index is None:
+            return tuple(others)
+        source = column.derivation.source if isinstance(column.derivation, (SizeLabel, Lookup)) else column.name
+        key = self.index.key()
+        decided = self.index.determined_by([source], [name for name in key if name != source])
+        base = [name for name in key if name not in (source, column.name, cell.name) and name not in decided]
+        if not key:
+            base = [one.name for one in others if one.name != source]
+        rest = [one.name for one in others if one.name not in base and one.name != source]
+        kept = {*base, *self.index.determined_by(base, rest)}
+        return tuple(one for one in self.physical if one.name in kept)
 
     def find(self, name: str) -> Column | None:
         """The column of that name or alias."""

@@ -1,0 +1,429 @@
+"""Plan → one DuckDB SELECT, as a sqlglot tree and its text. Names a relation, never a file; runs nothing.
+
+The text depends on the plan's shape alone and is cached by it; values travel only as parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from sqlglot import exp
+
+from queries.aggregates import cell_type, compile_aggregate, compile_cell
+from queries.expressions import Expression, Scope, aliased, call, cast, fresh, name, number
+from queries.plan import Facet, LateSort, OutputColumn, Pick, Plan, PlannedPivot, PlannedSort, Predicate, Shape, Slot
+from queries.predicates import compile_predicate
+from queries.schema import Column
+
+MAX_PIVOT_COLUMNS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledQuery:
+    """SQL text, its parameters in the order of their numbers, and the output columns where they are known.
+
+    The names in the answer's own schema are SQL aliases; ``columns`` has those that the user sees, in the same order.
+    """
+
+    sql: str
+    params: tuple[object, ...]
+    columns: tuple[OutputColumn, ...] = ()
+
+
+def compile_plan(plan: Plan, relation: str, pivot_values: Sequence[object] = ()) -> CompiledQuery:
+    """Translate a plan into one DuckDB SELECT.
+
+    Deterministic: equal plans give identical SQL text and parameter order.
+
+    Parameters
+    ----------
+    relation
+        Unquoted name of a relation with the physical columns and the ordinal.
+    pivot_values
+        For a plan with a pivot: the values that become columns, in order; see ``compile_pivot_values``.
+
+    Returns
+    -------
+    CompiledQuery
+        Its columns are those of the plan, or for a pivot its index and then one per value.
+    """
+    shape = plan.shape
+    if shape.pivot is None:
+        sql, slots = _compile(shape, relation, 0, ())
+        return CompiledQuery(sql, _values(plan, slots), plan.columns or ())
+    shown = pivot_names(shape.pivot, pivot_values)
+    late = tuple(_late_position(key.name, shown) for key in shape.sort if isinstance(key, LateSort))
+    sql, slots = _compile(shape, relation, len(pivot_values), late)
+    # The values to pivot by take the last slot.
+    params = tuple(list(pivot_values) if slot == PIVOT_SLOT else plan.values[slot] for slot in slots)
+    index = [OutputColumn(column.name, column.sql_type, column.unit, column.direction) for column in shape.pivot.index]
+    cell = cell_type(shape.pivot)
+    return CompiledQuery(sql, params, (*index, *(OutputColumn(text, cell) for text in shown)))
+
+
+def compile_count(plan: Plan, relation: str, pivot_values: Sequence[object] = ()) -> CompiledQuery:
+    """How many rows the plan gives without its paging: one row, one column."""
+    sql, slots = _compile_count(plan.shape, relation)
+    return CompiledQuery(sql, _values(plan, slots))
+
+
+def compile_pivot_values(plan: Plan, relation: str) -> CompiledQuery:
+    """The distinct values of the pivot's column at that stage, in the order their columns have."""
+    sql, slots = _compile_pivot_values(plan.shape, relation)
+    return CompiledQuery(sql, _values(plan, slots))
+
+
+def compile_facet(plan: Plan, facet: Facet, relation: str, most: int) -> CompiledQuery:
+    """Values and their counts, most frequent first and then by value; ``most`` rows at the most."""
+    sql, slots = _compile_facet(plan.shape, facet, relation, most)
+    return CompiledQuery(sql, _values(plan, slots))
+
+
+def compile_ties(plan: Plan, relation: str) -> CompiledQuery:
+    """In how many groups of ``last_by`` or ``best_by`` several rows share the extreme: one row, one column."""
+    sql, slots = _compile_ties(plan.shape, relation)
+    return CompiledQuery(sql, _values(plan, slots))
+
+
+def pivot_names(pivot: PlannedPivot, values: Sequence[object]) -> tuple[str, ...]:
+    """The names of a pivot's columns: the values as text, told apart from the index and each other where need be."""
+    taken = {column.name for column in pivot.index}
+    names = []
+    for value in values:
+        text = "null" if value is None else value if isinstance(value, str) else _plain(value)
+        if text in taken:
+            text = f"{pivot.column.name}={text}"
+        while text in taken:
+            text += "_"
+        taken.add(text)
+        names.append(text)
+    return tuple(names)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+PIVOT_SLOT: Slot = -1
+
+
+def _values(plan: Plan, slots: Sequence[Slot]) -> tuple[object, ...]:
+    return tuple(plan.values[slot] for slot in slots)
+
+
+def _late_position(text: str, shown: Sequence[str]) -> int:
+    """Where a sort key's pivoted column stands; -1 when there is none of that name."""
+    return shown.index(text) if text in shown else -1
+
+
+# --- texts by shape
+
+
+@lru_cache(maxsize=1024)
+def _compile(shape: Shape, relation: str, pivoted: int, late: tuple[int, ...]) -> tuple[str, tuple[Slot, ...]]:
+    builder = _Builder(shape, relation)
+    query = builder.pivoted(pivoted, late) if shape.pivot else builder.plain()
+    return builder.finish(query)
+
+
+@lru_cache(maxsize=1024)
+def _compile_count(shape: Shape, relation: str) -> tuple[str, tuple[Slot, ...]]:
+    builder = _Builder(shape, relation)
+    counted = call("count", exp.Star())
+    if shape.pivot is not None:
+        query = exp.select(aliased(counted, "total")).from_(builder.pivot_rows().subquery("counted"))
+    elif shape.grouped or shape.distinct:
+        query = exp.select(aliased(counted, "total")).from_(builder.rows().subquery("counted"))
+    else:
+        query = builder.source([aliased(counted, "total")])
+    return builder.finish(query)
+
+
+@lru_cache(maxsize=1024)
+def _compile_pivot_values(shape: Shape, relation: str) -> tuple[str, tuple[Slot, ...]]:
+    builder = _Builder(shape, relation)
+    return builder.finish(builder.pivot_values())
+
+
+@lru_cache(maxsize=1024)
+def _compile_facet(shape: Shape, facet: Facet, relation: str, most: int) -> tuple[str, tuple[Slot, ...]]:
+    builder = _Builder(shape, relation)
+    return builder.finish(builder.facet(facet, most))
+
+
+@lru_cache(maxsize=1024)
+def _compile_ties(shape: Shape, relation: str) -> tuple[str, tuple[Slot, ...]]:
+    builder = _Builder(shape, relation)
+    return builder.finish(builder.ties())
+
+
+class _Builder:
+    """Builds the statements of one shape; each method gives one stage, with the stages before it inside."""
+
+    def __init__(self, shape: Shape, relation: str) -> None:
+        self.shape = shape
+        self.relation = relation
+        self.scope = Scope({table: (texts, numbers) for table, texts, numbers in shape.tables})
+
+    def finish(self, query: exp.Select) -> tuple[str, tuple[Slot, ...]]:
+        return query.sql(dialect="duckdb", pretty=True), tuple(self.scope.slots)
+
+    # --- rows of the version
+
+    def source(self, projections: Sequence[Expression], where: Predicate | None = None) -> exp.Select:
+        """The filtered rows, of each group the picked one."""
+        query = exp.select(*projections)
+        if self.shape.pick is None:
+            query = query.from_(self._table())
+        else:
+            query = self._picked(query, self.shape.pick)
+        return self._filtered(query, self.shape.where if where is None else where)
+
+    def _table(self) -> exp.Table:
+        return exp.Table(this=exp.to_identifier(self.relation, quoted=True))
+
+    def _filtered(self, query: exp.Select, where: Predicate | None) -> exp.Select:
+        if where is not None:
+            query = query.where(compile_predicate(where, self.scope))
+        if self.shape.after is not None:
+            after = self.scope.parameter(self.shape.after)
+            query = query.where(exp.GT(this=name(self.shape.ordinal), expression=after))
+        return query
+
+    def _picked(self, query: exp.Select, pick: Pick) -> exp.Select:
+        """Only rows whose ordinal is the first of those with the extreme of their group."""
+        chosen = exp.select(call("min", name("picked_ordinal"))).from_(self._candidates(pick).subquery("candidates"))
+        chosen = chosen.group_by(*[name(f"picked_key_{i}") for i in range(len(pick.keys))])
+        query = query.from_(self._table())
+        return query.where(exp.In(this=name(self.shape.ordinal), query=chosen.subquery()))
+
+    def _candidates(self, pick: Pick) -> exp.Select:
+        """Keys and ordinals of all rows that share the extreme of their group."""
+        keys = [aliased(self.scope.value(key), f"picked_key_{i}") for i, key in enumerate(pick.keys)]
+        rank = aliased(self._merit(pick), "picked_rank")
+        rows = exp.select(*keys, rank, aliased(name(self.shape.ordinal), "picked_ordinal")).from_(self._table())
+        rows = self._filtered(rows, self.shape.where)
+        names = [f"picked_key_{i}" for i in range(len(pick.keys))]
+        best = exp.select(*[name(key) for key in names], aliased(call("max", name("picked_rank")), "picked_best"))
+        best = best.from_("picked_rows").group_by(*[name(key) for key in names])
+        joined = [exp.NullSafeEQ(this=name(key, "r"), expression=name(key, "b")) for key in names]
+        joined.append(exp.NullSafeEQ(this=name("picked_rank", "r"), expression=name("picked_best", "b")))
+        query = exp.select(*[name(key, "r") for key in names], name("picked_ordinal", "r"))
+        query = query.from_("picked_rows AS r").join(best.subquery("b"), on=exp.and_(*joined))
+        return query.with_("picked_rows", as_=rows, materialized=True)
+
+    def _merit(self, pick: Pick) -> Expression:
+        """What the picked row has the most of; null for null and NaN, which lose to any number."""
+        value = self.scope.rank(pick.column)
+        if pick.column.kind.is_numeric or pick.column.is_size_label:
+            if pick.column.sql_type in ("FLOAT", "DOUBLE"):
+                value = call("nullif", value, cast(exp.Literal.string("nan"), pick.column.sql_type))
+            if pick.metric_column is not None:
+                falling = [self.scope.parameter(slot) for slot in pick.falling_metrics]
+                lower = exp.In(this=self.scope.value(pick.metric_column), expressions=falling)
+                return exp.Case(ifs=[exp.If(this=lower, true=_negated(value))], default=value)
+            return value if pick.rising else _negated(value)
+        return value
+
+    def ties(self) -> exp.Select:
+        pick = self.shape.pick
+        if pick is None:
+            raise ValueError("the plan picks no rows")
+        names = [name(f"picked_key_{i}") for i in range(len(pick.keys))]
+        groups = exp.select(aliased(number(1), "one")).from_(self._candidates(pick).subquery("candidates"))
+        groups = groups.group_by(*names).having(exp.GT(this=call("count", exp.Star()), expression=number(1)))
+        return exp.select(aliased(call("count", exp.Star()), "total")).from_(groups.subquery("tied"))
+
+    # --- without a pivot
+
+    def plain(self) -> exp.Select:
+        query = self.rows()
+        shape = self.shape
+        if shape.grouped:
+            # Selecting and ordering by names of outputs: the grouping is one level down.
+            query = exp.select(*[name(column.name) for column in shape.select]).from_(query.subquery("grouped"))
+            query = self._ordered(query)
+        elif shape.distinct:
+            ordinal = call("min", name(shape.ordinal))
+            query = self._ordered(query, last=ordinal)
+        elif shape.sort:
+            query = self._ordered(query, last=name(shape.ordinal))
+        elif shape.pick is not None:
+            query = query.order_by(name(shape.ordinal))
+        return self._paged(query)
+
+    def rows(self) -> exp.Select:
+        """All rows of an answer without a pivot, not ordered."""
+        shape = self.shape
+        if shape.grouped:
+            return self.groups()
+        projections = [self._projected(column) for column in shape.select]
+        if shape.limit is not None and not (shape.sort or shape.distinct or shape.pick):
+            projections.append(name(shape.ordinal))  # from which a cursor goes on
+        query = self.source(projections)
+        if shape.distinct:
+            query = query.group_by(*[self.scope.value(column) for column in shape.select])
+        return query
+
+    def _projected(self, column: Column) -> Expression:
+        return name(column.name) if column.derivation is None else aliased(self.scope.value(column), column.name)
+
+    def groups(self) -> exp.Select:
+        """Groups and their aggregates, after having."""
+        shape = self.shape
+        keys = [self._projected(column) for column in shape.groups]
+        ordinal = name(shape.ordinal)
+        aggregates = [aliased(compile_aggregate(one, self.scope, ordinal), one.alias) for one in shape.aggregates]
+        query = self.source([*keys, *aggregates])
+        if shape.groups:
+            query = query.group_by(*[self.scope.value(column) for column in shape.groups])
+        if shape.having is not None:
+            outer = exp.select(exp.Star()).from_(query.subquery("groups"))
+            query = outer.where(compile_predicate(shape.having, self.scope))
+        return query
+
+    def _ordered(self, query: exp.Select, last: Expression | None = None) -> exp.Select:
+        terms = [
+            _ordering(self.scope.rank(key.column), key.desc) for key in self.shape.sort if isinstance(key, PlannedSort)
+        ]
+        if last is not None:
+            terms.append(_ordering(last, False))
+        return query.order_by(*terms) if terms else query
+
+    def _paged(self, query: exp.Select) -> exp.Select:
+        if self.shape.limit is not None:
+            query = query.limit(self.scope.parameter(self.shape.limit))
+        if self.shape.offset is not None:
+            query = query.offset(self.scope.parameter(self.shape.offset))
+        return query
+
+    # --- with one
+
+    def _pivot(self) -> PlannedPivot:
+        if self.shape.pivot is None:
+            raise ValueError("the plan has no pivot")
+        return self.shape.pivot
+
+    def pivot_values(self) -> exp.Select:
+        pivot = self._pivot()
+        value = name(pivot.column.name) if self.shape.grouped else self.scope.value(pivot.column)
+        if self.shape.grouped:
+            query = exp.select(aliased(value, "value")).from_(self.groups().subquery("grouped"))
+        else:
+            query = self.source([aliased(value, "value")])
+        distinct = exp.select(aliased(name("value"), "value")).from_(query.subquery("pivoted")).group_by(name("value"))
+        if pivot.column.is_size_label:
+            table = self.scope.tables[pivot.column.name]
+            rank = self.scope.lookup(table, name("value"), "BIGINT")
+        else:
+            rank = name("value")
+        return distinct.order_by(_ordering(rank, False), _ordering(name("value"), False))
+
+    def pivot_rows(self) -> exp.Select:
+        """One row for each row of the pivot, with its index columns."""
+        pivot = self._pivot()
+        query = exp.select(*([name(column.name) for column in pivot.index] or [number(1)]))
+        query = query.from_(self._cells().subquery("cells"))
+        if pivot.index:
+            return query.group_by(*[name(column.name) for column in pivot.index])
+        return query.limit(1)
+
+    def _cells(self) -> exp.Select:
+        """Index, the value to pivot by, and the cell: at most one row for each column of the result."""
+        pivot = self._pivot()
+        by, cell = self._names(pivot)
+        if self.shape.grouped:
+            index = [name(column.name) for column in pivot.index]
+            query = exp.select(*index, aliased(name(pivot.column.name), by), aliased(name(pivot.cell.name), cell))
+            return query.from_(self.groups().subquery("grouped"))
+        index = [self._projected(column) for column in pivot.index]
+        value = aliased(self.scope.value(pivot.column), by)
+        if pivot.unique and pivot.fn is None:
+            return self.source([*index, value, aliased(self.scope.value(pivot.cell), cell)])
+        content = compile_cell(pivot, self.scope, name(self.shape.ordinal))
+        query = self.source([*index, value, aliased(content, cell)])
+        keys = [self.scope.value(column) for column in (*pivot.index, pivot.column)]
+        return query.group_by(*keys)
+
+    def _names(self, pivot: PlannedPivot) -> tuple[str, str]:
+        taken = [column.name for column in pivot.index]
+        return fresh("pivot_by", taken), fresh("pivot_cell", taken)
+
+    def pivoted(self, width: int, late: tuple[int, ...]) -> exp.Select:
+        """One column for each of ``width`` values, which are numbered: no value becomes a name in SQL."""
+        pivot = self._pivot()
+        by, cell = self._names(pivot)
+        index = [column.name for column in pivot.index]
+        if width == 0:
+            empty = exp.select(*[name(column) for column in index] or [exp.Star()])
+            return self._paged(empty.from_(self._cells().subquery("cells")).where(exp.false()))
+        code, prefix = fresh("pivot_code", index), self._prefix(index)
+        listed = cast(self.scope.parameter(PIVOT_SLOT), f"{_list_item(pivot.column)}[]")
+        codes = exp.select(
+            aliased(call("unnest", listed), "value"), aliased(call("unnest", call("range", number(width))), "code")
+        ).subquery("codes")
+        same = exp.NullSafeEQ(this=name(by, "cells"), expression=name("value", "codes"))
+        numbered = exp.select(
+            *[name(column, "cells") for column in index], aliased(name("code", "codes"), code), name(cell, "cells")
+        ).from_(self._cells().subquery("cells")).join(codes, on=same)  # fmt: skip
+        columns = [aliased(number(position), f"{prefix}{position}") for position in range(width)]
+        source = numbered.subquery("numbered")
+        source.set("pivots", [exp.Pivot(
+            expressions=[call("first", name(cell))],
+            fields=[exp.In(this=name(code), expressions=columns)],
+            unpivot=False,
+        )])  # fmt: skip
+        shown = [*index, *[f"{prefix}{position}" for position in range(width)]]
+        query = exp.select(*[name(column) for column in shown]).from_(source)
+        terms, unresolved = [], list(late)
+        for key in self.shape.sort:
+            if isinstance(key, PlannedSort):
+                terms.append(_ordering(self.scope.rank(_plain_column(key.column)), key.desc))
+            else:
+                position = unresolved.pop(0)
+                terms.append(_ordering(name(f"{prefix}{position}"), key.desc))
+        return self._paged(query.order_by(*terms) if terms else query)
+
+    def _prefix(self, index: Sequence[str]) -> str:
+        prefix = "pivot_"
+        while any(column.casefold().startswith(prefix) for column in index):
+            prefix += "_"
+        return prefix
+
+    # --- facets
+
+    def facet(self, facet: Facet, most: int) -> exp.Select:
+        value = self.scope.value(facet.column)
+        rows = exp.select(aliased(value, "value"), aliased(call("count", exp.Star()), "count")).from_(self._table())
+        if facet.where is not None:
+            rows = rows.where(compile_predicate(facet.where, self.scope))
+        rows = rows.group_by(value)
+        rank = name("value")
+        if facet.column.is_size_label:
+            rank = self.scope.lookup(self.scope.tables[facet.column.name], name("value"), "BIGINT")
+        query = exp.select(name("value"), name("count")).from_(rows.subquery("counted"))
+        query = query.order_by(_ordering(name("count"), True), _ordering(rank, False), _ordering(name("value"), False))
+        return query.limit(most)
+
+
+def _plain_column(column: Column) -> Column:
+    """A column of an earlier stage, by its name."""
+    return replace(column, derivation=None)
+
+
+def _list_item(column: Column) -> str:
+    return "VARCHAR" if column.sql_type.upper().startswith("ENUM") else column.sql_type
+
+
+def _ordering(expression: Expression, desc: bool) -> exp.Ordered:
+    return exp.Ordered(this=expression, desc=desc, nulls_first=False)
+
+
+def _negated(value: Expression) -> Expression:
+    return exp.Neg(this=exp.paren(value))

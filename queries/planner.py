@@ -1,0 +1,483 @@
+"""Request → plan: every name resolved against the schema, every value typed, every limit applied. Makes no SQL.
+
+All that can be wrong with a request is raised here, so that what the compiler is given can be compiled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from queries.conditions import ConditionResolver, Resolved, pinned_values, without
+from queries.errors import (
+    GrammarError,
+    LimitExceededError,
+    TypeMismatchError,
+    UnknownColumnError,
+    nearest,
+)
+from queries.grouping import Grouping, plan_grouping
+from queries.plan import (
+    Facet,
+    LateSort,
+    OutputColumn,
+    Pick,
+    Plan,
+    PlannedPivot,
+    PlannedSort,
+    Shape,
+    Slot,
+)
+from queries.request import BestBy, QueryRequest, SortKey
+from queries.schema import Column, Lookup, Product, Schema, SizeLabel, parse_size_label
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one request may ask."""
+
+    max_rows: int = 5_000_000
+    max_offset: int = 10_000_000  # beyond it a cursor is the way: an offset reads all that it skips
+    max_columns: int = 5_000  # named in one request
+
+
+#: Where a page begins that a cursor asks for: rows skipped, and the ordinal after which it starts.
+@dataclass(frozen=True, slots=True)
+class Position:
+    offset: int = 0
+    after: int | None = None
+
+
+def plan_query(
+    request: QueryRequest, schema: Schema, limits: Limits | None = None, position: Position | None = None
+) -> Plan:
+    """Resolve a request against the schema of one version.
+
+    Parameters
+    ----------
+    position
+        What the request's cursor says, for who can read it; it takes the place of ``offset``.
+
+    Raises
+    ------
+    QueryError
+        The most exact subclass for what is wrong.
+    """
+    return _Planner(request, schema, limits or Limits(), position).plan()
+
+
+class _Planner:
+    def __init__(self, request: QueryRequest, schema: Schema, limits: Limits, position: Position | None) -> None:
+        self.request = request
+        self.schema = schema
+        self.limits = limits
+        self.position = position
+        self.values: list[object] = []
+        self.warnings: list[str] = []
+        self.tables: dict[str, tuple[Slot, Slot]] = {}
+        self.conditions = ConditionResolver(schema, self.find, self.bind, self.warn, strict=request.strict)
+
+    # --- what every part needs
+
+    def bind(self, value: object) -> Slot:
+        self.values.append(value)
+        return len(self.values) - 1
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def find(self, name: str, param: str) -> Column:
+        """The column of that name or alias."""
+        column = self.schema.find(name)
+        if column is None:
+            raise UnknownColumnError(
+                f"{self.schema.dataset} has no column {name!r}",
+                param=param,
+                value=name,
+                did_you_mean=nearest(name, [*self.schema.by_name, *self.schema.by_alias]),
+            )
+        return self.use(column)
+
+    def use(self, column: Column) -> Column:
+        """Bind the tables that a column's expression needs."""
+        derivation = column.derivation
+        if isinstance(derivation, Product):
+            for source in derivation.columns:
+                self.use(source)
+        elif isinstance(derivation, Lookup):
+            self._table(column.name, [text for text, _ in derivation.table], [number for _, number in derivation.table])
+        elif isinstance(derivation, SizeLabel):
+            self._size_table(column.name, derivation.source)
+        elif column.is_size_label:
+            self._size_table(column.name, column.name)
+        return column
+
+    def _size_table(self, name: str, source: str) -> None:
+        texts = sorted(str(value) for value in self.schema.values_of(self.schema.by_name[source]) or ())
+        pairs = [(text, number) for text in texts if (number := parse_size_label(text)) is not None]
+        self._table(name, [text for text, _ in pairs], [number for _, number in pairs])
+
+    def _table(self, name: str, texts: list[str], numbers: list[Any]) -> None:
+        if name not in self.tables:
+            self.tables[name] = (self.bind(texts), self.bind(numbers))
+
+    def columns(self, names: Sequence[str], param: str) -> tuple[Column, ...]:
+        """The columns of a list, each once."""
+        if len(names) > self.limits.max_columns:
+            raise LimitExceededError(f"{param} names {len(names)} columns; {self.limits.max_columns} is the most")
+        return tuple({column.name: column for column in (self.find(name, param) for name in names)}.values())
+
+    # --- the parts, in the order of work
+
+    def plan(self) -> Plan:
+        request = self.request
+        where = self.conditions.resolve(request.where, "where")
+        pick = self._pick()
+        grouping = plan_grouping(self, request) if request.group_by or request.aggs else None
+        having = self._having(grouping)
+        pivot = self._pivot(grouping)
+        select = self._select(grouping, pivot)
+        sort = self._sort(grouping, pivot, select)
+        facets, facet_names = self._facets()
+        core = {
+            "dataset": self.schema.dataset,
+            "where": where.canonical,
+            **self._canonical_pick(pick),
+            "group_by": [column.name for column in grouping.keys] if grouping else None,
+            "aggs": grouping.canonical if grouping else None,
+            "having": having.canonical,
+            **self._canonical_pivot(pivot),
+            "select": [column.name for column in select] if request.select is not None else None,
+            "distinct": request.distinct or None,
+            "sort": [_canonical_sort(key) for key in sort] or None,
+        }
+        base = _canonical(core)
+        limit, offset, after = self._page()
+        canonical = _canonical(
+            {
+                **core,
+                "limit": limit,
+                "offset": offset or None,
+                "after": after,
+                "facets": facet_names or None,
+                "explain": request.explain or None,
+                "strict": None if request.strict else False,
+                "total": None if request.total else False,
+            }
+        )
+        shape = Shape(
+            ordinal=self.schema.ordinal,
+            where=where.predicate,
+            pick=pick,
+            select=select,
+            distinct=request.distinct and grouping is None and pivot is None,
+            grouped=grouping is not None,
+            groups=grouping.keys if grouping else (),
+            aggregates=grouping.aggregates if grouping else (),
+            having=having.predicate,
+            pivot=pivot,
+            sort=sort,
+            limit=None if limit is None else self.bind(limit),
+            offset=self.bind(offset) if offset and after is None else None,
+            after=None if after is None else self.bind(after),
+            tables=tuple((name, *slots) for name, slots in sorted(self.tables.items())),
+        )
+        return Plan(
+            shape=shape,
+            values=tuple(self.values),
+            columns=None if pivot else self._outputs(grouping, select),
+            facets=facets,
+            warnings=tuple(self.warnings),
+            canonical=canonical,
+            query_id=_sha256(canonical),
+            base_id=_sha256(base),
+            limit=limit,
+            offset=offset,
+            after=after,
+            total=request.total,
+            explain=request.explain,
+        )
+
+    def _pick(self) -> Pick | None:
+        request = self.request
+        if request.last_by and request.best_by:
+            raise GrammarError("last_by and best_by exclude each other; give one of them", param="best_by")
+        if request.last_by:
+            keys = self.columns(request.last_by, "last_by")
+            return Pick(keys, self.use(self._step()), rising=True, may_tie=self._may_tie(keys, self._step()))
+        if request.best_by:
+            return self._best(request.best_by)
+        return None
+
+    def _step(self) -> Column:
+        step = self.schema.step
+        if step is None:
+            raise UnknownColumnError(
+                f"last_by needs a column that grows during training, such as step; {self.schema.dataset} has none",
+                param="last_by",
+            )
+        return step
+
+    def _may_tie(self, keys: Sequence[Column], extreme: Column) -> bool:
+        """Whether two rows may share the keys and the extreme, as far as the filters and the declared key tell."""
+        fixed = {column.name for column in (*keys, extreme)}
+        for column in self.schema.physical:
+            values = pinned_values(self.request.where, self.schema, column)
+            if values is not None and len(values) == 1:
+                fixed.add(column.name)
+        return not self._identify(fixed)
+
+    def _identify(self, names: set[str]) -> bool:
+        """Whether columns tell all rows of the version apart."""
+        key = self.schema.index.key() if self.schema.index is not None else ()
+        return bool(key) and set(key) <= names
+
+    def _best(self, best: BestBy) -> Pick:
+        keys = self.columns(best.by, "best_by")
+        if not keys:
+            raise GrammarError("best_by needs at least one column", param="best_by")
+        if best.col is None:
+            column = self._only_measure("best_by")
+        else:
+            column = self.find(best.col, "best_by")
+        if not column.kind.is_ordered:
+            raise TypeMismatchError(f"best_by needs a column that has an order; {column.name} is {column.kind}")
+        if best.desc is not None:
+            return Pick(keys, column, rising=best.desc)
+        return self._best_by_direction(keys, column)
+
+    def _best_by_direction(self, keys: tuple[Column, ...], column: Column) -> Pick:
+        schema = self.schema
+        if column.direction is not None:
+            return Pick(keys, column, rising=column.direction == "higher")
+        if schema.metric_column is None or column.name != schema.value_column:
+            raise GrammarError(
+                f"it is not known whether lower or higher {column.name} is better; say best_by=…:{column.name} for the "
+                f"smallest or best_by=…:-{column.name} for the largest",
+                param="best_by",
+            )
+        metric_column = schema.by_name[schema.metric_column]
+        pinned = pinned_values(self.request.where, schema, metric_column)
+        names = pinned if pinned is not None else sorted(str(name) for name in schema.metric_names())
+        directions = {name: info.direction if (info := schema.metric_info(name)) else None for name in names}
+        unknown = [name for name, direction in directions.items() if direction is None]
+        if unknown:
+            raise GrammarError(
+                f"it is not known whether lower or higher {unknown[0]} is better; filter by metric, or say "
+                f"best_by=…:{column.name} for the smallest or best_by=…:-{column.name} for the largest",
+                param="best_by",
+            )
+        if len(set(directions.values())) <= 1:
+            return Pick(keys, column, rising="higher" in directions.values())
+        if metric_column not in keys:
+            raise GrammarError(
+                "of some of these metrics the lowest value is best, of others the highest: add "
+                f"{metric_column.name} to best_by, or filter by it",
+                param="best_by",
+            )
+        falling = [name for name, direction in directions.items() if direction == "lower"]
+        return Pick(keys, column, True, metric_column, tuple(self.bind(name) for name in falling))
+
+    def _only_measure(self, param: str) -> Column:
+        schema = self.schema
+        if schema.value_column is not None:
+            return schema.by_name[schema.value_column]
+        if len(schema.measures) == 1:
+            return schema.measures[0]
+        names = [column.name for column in schema.measures]
+        raise GrammarError(
+            f"{schema.dataset} has {len(names)} measures; name one of them"
+            if names
+            else f"{schema.dataset} has no measure; name a column",
+            param=param,
+            did_you_mean=names[:3],
+        )
+
+    def _having(self, grouping: Grouping | None) -> Resolved:
+        if self.request.having is None:
+            return Resolved(None, None)
+        if grouping is None:
+            raise GrammarError("having needs a group_by or an agg; use a filter for single rows", param="having")
+        resolver = ConditionResolver(self.schema, grouping.find, self.bind, self.warn, strict=False)
+        return resolver.resolve(self.request.having, "having")
+
+    def _pivot(self, grouping: Grouping | None) -> PlannedPivot | None:
+        request = self.request
+        if request.pivot is None:
+            if request.pivot_values is not None:
+                raise GrammarError("pivot_values needs pivot", param="pivot_values")
+            return None
+        if grouping is not None and request.group_by:
+            return self._pivot_of_groups(grouping, request.pivot)
+        column = self.find(request.pivot, "pivot")
+        cell = self.find(request.pivot_values, "pivot_values") if request.pivot_values else self._only_measure("pivot")
+        if not column.kind.is_ordered:
+            raise TypeMismatchError(f"pivot needs a plain column; {column.name} is {column.kind}", param="pivot")
+        if cell == column:
+            raise GrammarError("pivot and pivot_values name the same column", param="pivot_values")
+        if request.select is not None:
+            chosen = self.columns(request.select, "select")
+            index = tuple(one for one in chosen if one not in (column, cell))
+        else:
+            index = tuple(self.use(one) for one in self.schema.pivot_index(column, cell))
+        for one in index:
+            if not one.kind.is_ordered:
+                raise TypeMismatchError(f"a pivot cannot group by {one.name}, which is {one.kind}", param="select")
+        fn = request.aggs[0].fn if request.aggs else None
+        unique = self._identify({one.name for one in (*index, column)})
+        return PlannedPivot(column, cell, index, fn, unique)
+
+    def _pivot_of_groups(self, grouping: Grouping, name: str) -> PlannedPivot:
+        column = grouping.find(name, "pivot")
+        if column.name not in {key.name for key in grouping.keys}:
+            raise GrammarError(
+                f"with a group_by, pivot names one of its columns, not {name!r}",
+                param="pivot",
+                value=name,
+                did_you_mean=[key.name for key in grouping.keys],
+            )
+        values = self.request.pivot_values
+        cell = grouping.find(values, "pivot_values") if values else grouping.outputs[len(grouping.keys)].column
+        if cell.name == column.name or cell.name in {key.name for key in grouping.keys}:
+            raise GrammarError("pivot_values must be one of the aggregates", param="pivot_values", value=values)
+        index = tuple(grouping.late(key) for key in grouping.keys if key.name != column.name)
+        return PlannedPivot(grouping.late(column), cell, index, None, unique=True)
+
+    def _select(self, grouping: Grouping | None, pivot: PlannedPivot | None) -> tuple[Column, ...]:
+        request = self.request
+        if pivot is not None:
+            if grouping is not None and request.select is not None:
+                raise GrammarError("select does not go with group_by and pivot together", param="select")
+            return pivot.index
+        if grouping is not None:
+            if request.select is None:
+                return tuple(output.column for output in grouping.outputs)
+            return tuple(grouping.find(name, "select") for name in dict.fromkeys(request.select))
+        if request.select is None:
+            return self.schema.physical
+        if not request.select:
+            raise GrammarError("select names no column", param="select")
+        return self.columns(request.select, "select")
+
+    def _sort(
+        self, grouping: Grouping | None, pivot: PlannedPivot | None, select: tuple[Column, ...]
+    ) -> tuple[PlannedSort | LateSort, ...]:
+        keys: list[PlannedSort | LateSort] = []
+        for key in self.request.sort:
+            if pivot is not None:
+                keys.append(self._sort_pivoted(pivot, key))
+                continue
+            column = grouping.find(key.col, "sort") if grouping else self.find(key.col, "sort")
+            if not column.kind.is_ordered:
+                raise TypeMismatchError(
+                    f"{column.name} is {column.kind}, which has no order to sort by", param="sort", value=key.col
+                )
+            if self.request.distinct and grouping is None and column not in select:
+                raise GrammarError(
+                    f"with distinct, sort by a selected column; {column.name} is not selected", param="sort"
+                )
+            keys.append(PlannedSort(column, key.desc))
+        if grouping is not None and pivot is None:
+            # Groups have no place in the file: what is left undecided goes by their keys.
+            taken = {key.column.name for key in keys if isinstance(key, PlannedSort)}
+            rest = [grouping.late(key) for key in grouping.keys if key.name not in taken and key.kind.is_ordered]
+            keys += [PlannedSort(column, desc=False) for column in rest]
+        if pivot is not None:
+            taken = {key.column.name for key in keys if isinstance(key, PlannedSort)}
+            keys += [PlannedSort(column, desc=False) for column in pivot.index if column.name not in taken]
+        return tuple(keys)
+
+    def _sort_pivoted(self, pivot: PlannedPivot, key: SortKey) -> PlannedSort | LateSort:
+        found = self.schema.find(key.col)
+        name = found.name if found else key.col
+        column = next((column for column in pivot.index if column.name == name), None)
+        return PlannedSort(column, key.desc) if column is not None else LateSort(key.col, key.desc)
+
+    def _facets(self) -> tuple[tuple[Facet, ...], list[str]]:
+        facets = []
+        for column in self.columns(self.request.facets, "facets"):
+            if not column.kind.is_ordered:
+                raise TypeMismatchError(f"facets needs plain columns; {column.name} is {column.kind}", param="facets")
+            others = without(self.request.where, self.schema, column)
+            resolver = ConditionResolver(self.schema, self.find, self.bind, self.warn, strict=False)
+            facets.append(Facet(column, resolver.resolve(others, "where").predicate))
+        return tuple(facets), [facet.column.name for facet in facets]
+
+    def _page(self) -> tuple[int | None, int, int | None]:
+        """Limit, offset and the ordinal after which to begin."""
+        request, limits = self.request, self.limits
+        if request.limit is not None and request.limit > limits.max_rows:
+            raise LimitExceededError(
+                f"limit is {request.limit}; {limits.max_rows} is the most, and cursor reads on from there",
+                param="limit",
+                value=request.limit,
+            )
+        if self.position is not None:
+            if request.offset:
+                raise GrammarError("cursor and offset exclude each other; give one of them", param="offset")
+            return request.limit, self.position.offset, self.position.after
+        if request.offset > limits.max_offset:
+            raise LimitExceededError(
+                f"offset is {request.offset}; {limits.max_offset} is the most, and cursor goes further",
+                param="offset",
+                value=request.offset,
+            )
+        return request.limit, request.offset, None
+
+    def _outputs(self, grouping: Grouping | None, select: tuple[Column, ...]) -> tuple[OutputColumn, ...]:
+        if grouping is not None:
+            by_alias = {output.column.name: output.shown for output in grouping.outputs}
+            return tuple(by_alias[column.name] for column in select)
+        return tuple(self.describe(column) for column in select)
+
+    def describe(self, column: Column, metric: str | None = None) -> OutputColumn:
+        """A schema column as an output. In long form unit and direction of the value are those of its one metric."""
+        unit, direction = column.unit, column.direction
+        schema = self.schema
+        if schema.metric_column is not None and column.name == schema.value_column:
+            if metric is None:
+                pinned = pinned_values(self.request.where, schema, schema.by_name[schema.metric_column])
+                metric = pinned[0] if pinned is not None and len(pinned) == 1 else None
+            info = schema.metric_info(metric) if metric is not None else None
+            if info is not None:
+                unit, direction = unit or info.unit, direction or info.direction
+        return OutputColumn(column.name, column.sql_type, unit, direction)
+
+    # --- the canonical query
+
+    def _canonical_pick(self, pick: Pick | None) -> dict[str, Any]:
+        if pick is None:
+            return {}
+        keys = [column.name for column in pick.keys]
+        if self.request.last_by:
+            return {"last_by": keys}
+        desc = None if self.request.best_by is None else self.request.best_by.desc
+        return {"best_by": {"by": keys, "col": pick.column.name, "desc": desc}}
+
+    def _canonical_pivot(self, pivot: PlannedPivot | None) -> dict[str, Any]:
+        if pivot is None:
+            return {}
+        given = self.request.pivot_values is not None
+        return {
+            "pivot": pivot.column.name,
+            "pivot_values": pivot.cell.name if given else None,
+            "pivot_fn": pivot.fn,
+        }
+
+
+def _canonical(content: dict[str, Any]) -> str:
+    """JSON with sorted keys and nothing that is not asked for."""
+    asked = {name: value for name, value in content.items() if value is not None}
+    return json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _canonical_sort(key: PlannedSort | LateSort) -> list[Any]:
+    return [key.name if isinstance(key, LateSort) else key.column.name, "desc" if key.desc else "asc"]
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
