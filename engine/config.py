@@ -18,7 +18,8 @@ def parse_bytes(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not an amount of memory; write it like 256MB, 1GiB or 1048576")
     power = " KMGT".index(match[2].upper()) if match[2] else 0
-    return round(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    factor: int = (1024 if match[3] else 1000) ** power
+    return round(float(match[1]) * factor)
 
 
 @dataclass(frozen=True, slots=True)

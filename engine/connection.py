@@ -5,14 +5,16 @@ Every exception of DuckDB is translated here and goes no further. Nothing here k
 
 from __future__ import annotations
 
+import errno
 import heapq
 import itertools
+import os
 import re
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +27,10 @@ from engine.errors import (
     EngineError,
     QueryTimeoutError,
     ResourceLimitError,
+    StoreError,
 )
 
+MAX_KNOWN_STATEMENTS = 4096
 BATCH_ROWS = 16_384  # rows per Arrow batch: small enough to stream, large enough that per-batch cost vanishes
 
 Parameters = Mapping[str, Any] | Sequence[Any]
@@ -49,6 +53,9 @@ class _Watchdog:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="duckdb-deadlines", daemon=True)
                 self._thread.start()
+            if len(self._heap) > 2 * len(self._active) + 64:  # each batch of a long query leaves one behind
+                self._heap = [entry for entry in self._heap if entry[1] in self._active]
+                heapq.heapify(self._heap)
             ticket = next(self._tickets)
             self._active.add(ticket)
             heapq.heappush(self._heap, (time.monotonic() + seconds, ticket, cursor))
@@ -86,14 +93,16 @@ class _Watchdog:
                 heapq.heappop(self._heap)
                 self._active.discard(ticket)
                 self._fired.add(ticket)
-                cursor.interrupt()
+                with suppress(duckdb.Error):  # this thread must outlive whatever became of that cursor
+                    cursor.interrupt()
 
 
 class Rows:
     """A running query: its Arrow schema, and its batches in order.
 
-    Iterating runs the query piece by piece; memory stays bounded by one batch plus what DuckDB itself needs. Use as a
-    context manager, or read to the end: both give the cursor back.
+    Iterating, once, runs the query piece by piece; memory stays bounded by one batch plus what DuckDB itself needs. Use
+    as a context manager, or read to the end: both give the cursor back. ``close`` may come from another thread, and
+    stops what is running.
     """
 
     def __init__(
@@ -102,10 +111,14 @@ class Rows:
         watchdog: _Watchdog,
         timeout_s: float,
         release: Callable[[], None],
+        translate: Callable[[BaseException], EngineError],
     ) -> None:
         self._cursor = cursor
         self._watchdog = watchdog
         self._release = release
+        self._translate = translate
+        self._lock = threading.RLock()  # held while DuckDB works
+        self._expired = False
         self._left_s = timeout_s
         self._timeout_s = timeout_s
         self._reader: pa.RecordBatchReader | None = None
@@ -113,8 +126,15 @@ class Rows:
         self._done = False
         self.engine_s = 0.0
 
-    def _start(self, sql: str, parameters: Parameters | None, batch_rows: int) -> None:
+    def _start(
+        self,
+        sql: str,
+        parameters: Parameters | None,
+        batch_rows: int,
+        check: Callable[[duckdb.DuckDBPyConnection], None],
+    ) -> None:
         with self._working():
+            check(self._cursor)
             relation = self._cursor.sql(sql, params=parameters)
             if relation is None:  # a statement without an answer
                 raise EngineError("the statement gives no rows")
@@ -130,25 +150,42 @@ class Rows:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         try:
-            batch = self._first
-            self._first = None
+            batch = self._next_batch(first=True)
             while batch is not None:
                 yield batch
-                with self._working():
-                    batch = next(self._reader, None) if self._reader is not None else None
+                batch = self._next_batch()
         finally:
             self.close()
+
+    def _next_batch(self, first: bool = False) -> pa.RecordBatch | None:
+        with self._lock:
+            if self._reader is None:  # an early end must never look like the end of the data
+                raise EngineError("the rows cannot be read on: they were read already, or somebody closed them")
+            if first:
+                batch, self._first = self._first, None
+                return batch
+            with self._working():
+                return next(self._reader, None)
 
     def close(self) -> None:
         if self._done:
             return
-        self._done = True
-        self._first = None
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-        self._cursor.close()
-        self._release()
+        if not self._lock.acquire(blocking=False):
+            with suppress(duckdb.Error):  # it may just have ended by itself
+                self._cursor.interrupt()
+            self._lock.acquire()
+        try:
+            if self._done:
+                return
+            self._done = True
+            self._first = None
+            if self._reader is not None:
+                self._reader.close()
+                self._reader = None
+            self._cursor.close()
+            self._release()
+        finally:
+            self._lock.release()
 
     def __enter__(self) -> Rows:
         return self
@@ -156,31 +193,35 @@ class Rows:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        with suppress(Exception):  # a stream that nobody read and nobody closed must not keep its slot
+            self.close()
+
     @contextmanager
     def _working(self) -> Iterator[None]:
         """Charge the time inside to the query's budget, and translate what DuckDB raises."""
         ticket = self._watchdog.arm(self._cursor, max(self._left_s, 0.0))
         started = time.monotonic()
-        fired = False
         try:
             try:
                 yield
             finally:
-                fired = self._watchdog.disarm(ticket)
+                # Once it was interrupted it stays so, even when the interrupt came too late for this batch.
+                self._expired = self._watchdog.disarm(ticket) or self._expired
                 spent = time.monotonic() - started
                 self._left_s -= spent
                 self.engine_s += spent
-        except (duckdb.Error, OSError, pa.ArrowException, RuntimeError) as error:
+        except (duckdb.Error, OSError, pa.ArrowException, RuntimeError, ValueError) as error:
             self.close()
-            if fired:
+            if self._expired:
                 raise QueryTimeoutError(
                     f"the query took longer than its limit of {self._timeout_s:g} s and was stopped"
                 ) from error
-            raise translate(error) from error
+            raise self._translate(error) from error
 
 
 class Database:
-    """An in-memory DuckDB that may read the named folders and nothing else.
+    """An in-memory DuckDB that may read the named folders and nothing else, and runs nothing but SELECT.
 
     Parameters
     ----------
@@ -206,6 +247,8 @@ class Database:
         self._queue_timeout_s = queue_timeout_s
         self._slots = threading.BoundedSemaphore(max_concurrent)
         self._watchdog = _Watchdog()
+        self._selects: set[str] = set()
+        self._defining = threading.Lock()
         self._private_temp: tempfile.TemporaryDirectory[str] | None = None
         if temp_directory is None:
             self._private_temp = tempfile.TemporaryDirectory(prefix="bytomorrow-", ignore_cleanup_errors=True)
@@ -222,7 +265,9 @@ class Database:
                 "python_enable_replacements": False,
             },
         )
-        for folder in dict.fromkeys(str(path.resolve()) for path in directories):
+        folders = list(dict.fromkeys(str(path.resolve()) for path in directories))
+        self._hidden = [*folders, *map(str, directories), str(temp_directory)]
+        for folder in folders:
             self._allow(folder)
         self._root.execute("SET TimeZone = 'UTC'")
         self._root.execute("SET parquet_can_have_nan = true")  # statistics of a column may leave its NaN out
@@ -252,19 +297,24 @@ class Database:
 
         Raises
         ------
-        EngineBusyError, QueryTimeoutError, ResourceLimitError, CorruptVersionError
+        EngineBusyError, QueryTimeoutError, ResourceLimitError, CorruptVersionError, StoreError
+        EngineError
+            The statement is not one SELECT. Inside an allowed folder DuckDB would write as gladly as it reads.
         """
         if not nested and not self._slots.acquire(timeout=self._queue_timeout_s):
             raise EngineBusyError("too many queries are running; try again in a moment")
         release = _nothing if nested else self._slots.release
         try:
             cursor = self._root.cursor()
-        except BaseException:
+        except BaseException as error:
             release()
+            if isinstance(error, duckdb.Error):
+                raise EngineError("the database is closed") from error
             raise
-        rows = Rows(cursor, self._watchdog, self.timeout_s if timeout_s is None else timeout_s, release)
+        limit_s = self.timeout_s if timeout_s is None else timeout_s
+        rows = Rows(cursor, self._watchdog, limit_s, release, lambda error: translate(error, self._hidden))
         try:
-            rows._start(sql, parameters, batch_rows)
+            rows._start(sql, parameters, batch_rows, lambda cursor: self._require_select(cursor, sql))
         except BaseException:
             rows.close()
             raise
@@ -283,6 +333,45 @@ class Database:
             schema = rows.schema
             return pa.Table.from_batches(list(rows), schema=schema)
 
+    def define(self, relation: str, select: str) -> None:
+        """Give a SELECT a name that queries may use; an earlier meaning of the name ends.
+
+        The statement is ours, never a user's: it takes no parameters, since a view cannot have any.
+        """
+        name = relation.replace('"', '""')
+        with self._defining:
+            cursor = self._root.cursor()
+            try:
+                self._require_select(cursor, select)
+                cursor.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
+            except (duckdb.Error, OSError, RuntimeError) as error:
+                raise translate(error, self._hidden) from error
+            finally:
+                cursor.close()
+
+    def relation(self, sql: str, parameters: Parameters | None = None) -> duckdb.DuckDBPyRelation:
+        """A lazy relation on a cursor of its own, for a notebook: no slot, no deadline."""
+        cursor = self._root.cursor()
+        try:
+            self._require_select(cursor, sql)
+            found = cursor.sql(sql, params=parameters)
+        except (duckdb.Error, OSError, RuntimeError) as error:
+            raise translate(error, self._hidden) from error
+        if found is None:
+            raise EngineError("the statement gives no rows")
+        return found
+
+    def _require_select(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
+        if sql in self._selects:  # parsing it once more costs as much as a small query
+            return
+        # EXPLAIN of a SELECT is one too; EXPLAIN ANALYZE runs what follows, whatever that is.
+        statements = cursor.extract_statements(_EXPLAIN.sub("", sql, count=1))
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise EngineError("only a single SELECT statement is run")
+        if len(self._selects) >= MAX_KNOWN_STATEMENTS:
+            self._selects.clear()
+        self._selects.add(sql)
+
     def close(self) -> None:
         self._watchdog.close()
         self._root.close()
@@ -294,16 +383,35 @@ def _nothing() -> None:
     """What a nested query gives back when it ends."""
 
 
+_EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:\(ANALYZE, FORMAT JSON\)\s)?", re.IGNORECASE)  # and what follows is looked at
 _PATH = re.compile(r"""["'](?:/|[A-Za-z]:\\)[^"']*["']""")
 
+# What the operating system says when the fault is neither the query's nor the file's, and may be gone in a minute.
+_TRANSIENT = [
+    os.strerror(code)
+    for code in (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
+]
 
-def translate(error: BaseException) -> EngineError:
-    """The engine's error for an exception of DuckDB or Arrow; its text names no path of this machine."""
-    text = _PATH.sub("the file", str(error).split("\n")[0])
+
+def translate(error: BaseException, hidden: Sequence[str] = ()) -> EngineError:
+    """The engine's error for an exception of DuckDB or Arrow; its text names no path of this machine.
+
+    ``hidden`` are folders that no text may show; other paths are known by their quotes.
+    """
+    text = str(error)
+    for folder in sorted(hidden, key=len, reverse=True):
+        text = re.sub(rf"""["']?{re.escape(folder)}(?:/[^\s"']*|(?=["'\s]|$))["']?""", "the file", text)
+    text = _PATH.sub("the file", text.split("\n")[0])
     if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text or "could not allocate" in text:
         return ResourceLimitError("the query needs more memory than this server gives one; filter or group more")
     if isinstance(error, duckdb.InterruptException) or text.startswith("INTERRUPT"):
         return QueryTimeoutError("the query was interrupted")
     if isinstance(error, duckdb.OutOfRangeException) or "Out of Range" in text:
         return ResourceLimitError(f"a number left the range of its type: {text.removeprefix('Out of Range Error: ')}")
+    if isinstance(error, duckdb.FatalException):
+        return EngineError("the database has failed and answers nothing any more; restart this process")
+    if isinstance(error, (duckdb.IOException, OSError)):
+        for reason in _TRANSIENT:
+            if reason in text:
+                return StoreError(f"the disk cannot be used now: {reason}")
     return CorruptVersionError(f"the data could not be read: {text}")

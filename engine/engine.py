@@ -1,0 +1,492 @@
+"""The engine: resolves versions, plans requests against them, runs the plans, and publishes. Speaks no HTTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from engine.config import EngineConfig
+from engine.connection import Database
+from engine.errors import (
+    DatasetNotFoundError,
+    EngineError,
+    NamedQueryNotFoundError,
+    ResultTooLargeError,
+)
+from engine.result import Extras, Identity, Page, QueryResult, ResultStream
+from engine.settings import load_settings
+from engine.store import (
+    DatasetLogs,
+    DatasetState,
+    IngestEvent,
+    Ingestor,
+    LocalStore,
+    Progress,
+    Publisher,
+    PublishOutcome,
+    UnloggedDrops,
+    Version,
+    Watcher,
+    check_dataset_name,
+    dataset_exists,
+    definition_text,
+    list_datasets,
+)
+from engine.summary import ColumnSummary, summarize_column
+from engine.versions import DatasetVersion, OpenVersions
+from queries.compiler import (
+    CompiledQuery,
+    compile_count,
+    compile_facet,
+    compile_pivot_values,
+    compile_plan,
+    compile_ties,
+)
+from queries.cursor import Cursor, decode_cursor, encode_cursor
+from queries.errors import CursorError, LimitExceededError, nearest
+from queries.plan import OutputColumn, Plan
+from queries.planner import Limits, Position, plan_query
+from queries.request import QueryRequest
+
+if TYPE_CHECKING:
+    from engine.query import Query
+
+MAX_PIVOT_COLUMNS = 5_000
+MAX_FACET_VALUES = 10_000
+_PREFIX_DIGITS = 16  # of hashes inside a cursor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that is known to be answerable: version settled, names and values resolved. Nothing has run yet."""
+
+    request: QueryRequest
+    version: DatasetVersion
+    plan: Plan
+
+    @property
+    def query_id(self) -> str:
+        return self.plan.query_id
+
+    @property
+    def canonical(self) -> str:
+        """The canonical query as JSON; its SHA-256 is ``query_id``."""
+        return self.plan.canonical
+
+    @property
+    def columns(self) -> tuple[OutputColumn, ...] | None:
+        """The columns of the answer; None for a pivot, whose columns are values."""
+        return self.plan.columns
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the request itself names the version, so that its answer can never change."""
+        return self.request.version not in (None, "latest")
+
+
+class Engine:
+    """Serves and publishes the versions of one store. Safe to use from many threads.
+
+    Parameters
+    ----------
+    config
+        See ``EngineConfig``; ``Engine.open`` is the short way.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.store = LocalStore(config.store)
+        spill = config.cache_dir / "spill" if config.cache_dir else None
+        self.database = Database(
+            [self.store.root],
+            temp_directory=spill,
+            memory_limit_bytes=config.memory_limit_bytes,
+            timeout_s=config.query_timeout_s,
+            max_concurrent=config.max_concurrent,
+            queue_timeout_s=config.queue_timeout_s,
+        )
+        unlogged = UnloggedDrops(self.store, self.database, self._definition_of)
+        self._logs = DatasetLogs(self.store, fallback=unlogged if self.store.read_only else None)
+        self._publisher = Publisher(
+            self.store, self.database, self._definition_of, config.schema_policy, logs=self._logs
+        )
+        self._ingestor = Ingestor(self._publisher, self.store, config.drop_settle_s)
+        self._watcher: Watcher | None = None
+        self._versions = OpenVersions(self.store, self.database)
+        self._limits = Limits(max_rows=config.max_rows)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(cls, store: str | Path | None = None, **overrides: Any) -> Engine:
+        """Open a store.
+
+        Parameters
+        ----------
+        store
+            The store's folder; None for the one that the settings name (``BT_STORE``, else ``datasets``).
+        **overrides
+            Fields of ``EngineConfig`` that differ from the settings.
+
+        Raises
+        ------
+        SettingsError
+            A setting cannot be used.
+        StoreError
+            The store cannot be one.
+        """
+        options = {} if store is None else {"BT_STORE": str(store)}
+        return cls(replace(load_settings(options=options).engine_config(), **overrides))
+
+    def close(self) -> None:
+        """Stop the background work and give everything back."""
+        self.stop_ingest()
+        self.database.close()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        names = self.dataset_names()
+        shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+        return f"<Engine of {len(names)} datasets: {shown}>" if names else "<Engine of an empty store>"
+
+    # --- what is there
+
+    def dataset_names(self) -> list[str]:
+        """The names of all datasets, sorted."""
+        return list_datasets(self.store)
+
+    def state(self, name: str) -> DatasetState:
+        """All that the log of a dataset says, as of now.
+
+        Raises
+        ------
+        DatasetNotFoundError, InvalidNameError, CorruptVersionError, StoreError
+        """
+        state = self._logs.of(name).refresh()
+        if not state.seq and not state.versions and not dataset_exists(self.store, name):
+            names = self.dataset_names()
+            raise DatasetNotFoundError(f"there is no dataset {name!r}", did_you_mean=nearest(name, names))
+        return state
+
+    def version(self, name: str, spec: str | int | None = None) -> DatasetVersion:
+        """One version, opened; ``spec`` is a number, ``v7``, the beginning of a content id, or None for the latest.
+
+        Raises
+        ------
+        DatasetNotFoundError, VersionNotFoundError, CorruptVersionError, StoreError
+        """
+        return self.open_version(self.state(name).resolve(spec))
+
+    def open_version(self, version: Version) -> DatasetVersion:
+        """A version of a state, opened: its files are checked."""
+        return self._versions.open(version)
+
+    def dataset(self, name: str, version: str | int | None = None) -> Query:
+        """The start of a query: see ``engine.query.Query``."""
+        from engine.query import Query
+
+        check_dataset_name(name)
+        return Query(self, QueryRequest(dataset=name, version=None if version is None else str(version)))
+
+    def column_summary(
+        self, version: DatasetVersion, column: str, *, search: str | None = None, limit: int = 100, offset: int = 0
+    ) -> ColumnSummary:
+        """What is in one column: see ``summarize_column``."""
+        return summarize_column(self.database, version, column, search=search, limit=limit, offset=offset)
+
+    def ready(self) -> None:
+        """Check that the store can be listed and that a query runs; raises EngineError saying what does not."""
+        list_datasets(self.store)
+        if self.database.table("SELECT 1 AS one").num_rows != 1:
+            raise EngineError("the database does not answer")
+
+    # --- queries
+
+    def prepare(self, request: QueryRequest) -> Prepared:
+        """Settle the version, resolve every name and value, and apply the limits. Runs no query of the request.
+
+        Raises
+        ------
+        QueryError
+            The request is wrong.
+        DatasetNotFoundError, VersionNotFoundError, CorruptVersionError, StoreError
+        """
+        if request.cursor is None:
+            version = self.version(request.dataset, request.version)
+            return Prepared(request, version, plan_query(request, version.schema, self._limits))
+        state = self.state(request.dataset)
+        cursor, version = self._resolve_cursor(state, request)
+        plan = plan_query(request, version.schema, self._limits, Position(cursor.offset, cursor.after))
+        if plan.base_id[:_PREFIX_DIGITS] != cursor.query:
+            raise CursorError(
+                "this cursor belongs to another query; only limit may differ from one page to the next",
+                param="cursor",
+                value=request.cursor,
+            )
+        return Prepared(request, version, plan)
+
+    def _resolve_cursor(self, state: DatasetState, request: QueryRequest) -> tuple[Cursor, DatasetVersion]:
+        """The cursor, and the version that it belongs to, whatever is the latest by now."""
+        text = request.cursor or ""
+        cursor = decode_cursor(text, self._cursor_key(request.dataset))
+        version = state.number(cursor.version)
+        if version is None or not version.content_id.startswith(cursor.content_id):
+            raise CursorError("this cursor belongs to a version that is not here", param="cursor", value=text)
+        if request.version not in (None, "latest") and state.resolve(request.version) != version:
+            raise CursorError(
+                f"this cursor belongs to {version.name}, and the request names {request.version}",
+                param="cursor",
+                value=text,
+            )
+        return cursor, self.open_version(version)
+
+    def _cursor_key(self, dataset: str) -> bytes:
+        # Not a secret: a cursor says nothing that an offset could not. The key makes every change to one noticed.
+        return hashlib.sha256(b"bytomorrow cursor 1\0" + dataset.encode()).digest()
+
+    def stream(self, prepared: Prepared) -> ResultStream:
+        """Run a prepared request; its rows as a stream of Arrow batches.
+
+        Raises
+        ------
+        ResultTooLargeError
+            Without a limit there would be more rows than ``max_rows``.
+        EngineBusyError, QueryTimeoutError, ResourceLimitError, CorruptVersionError
+        """
+        version, plan = prepared.version, prepared.plan
+        pivot_values = self._pivot_values(prepared)
+        compiled = compile_plan(_with_one_more(plan), version.relation, pivot_values)
+        count = self._counter(prepared, pivot_values)
+        if plan.limit is None and version.version.rows > self.config.max_rows:
+            self._refuse_too_large(count() - plan.offset)
+        extras = self._extras(prepared, compiled)
+        has_ordinal = plan.limit is not None and plan.may_page_by_ordinal
+        page = Page(plan.limit, plan.offset, plan.total, has_ordinal, count, self._cursor_maker(prepared))
+        identity = Identity(version.dataset, version.version.name, version.content_id, plan.query_id)
+        rows = self.database.stream(compiled.sql, compiled.params)
+        try:
+            return ResultStream(identity, rows, compiled.columns, page, extras)
+        except BaseException:
+            rows.close()
+            raise
+
+    def run(self, prepared: Prepared) -> QueryResult:
+        """Run a prepared request to its end; see ``stream``."""
+        with self.stream(prepared) as stream:
+            table = pa.Table.from_batches(list(stream), schema=stream.schema)
+            return QueryResult(table, stream.meta())
+
+    def compile(self, prepared: Prepared) -> CompiledQuery:
+        """The SQL of a prepared request. For a pivot this asks the data for the values that become columns."""
+        return compile_plan(prepared.plan, prepared.version.relation, self._pivot_values(prepared))
+
+    def explain(self, prepared: Prepared) -> dict[str, Any]:
+        """SQL, plan, files, and how many rows were read to answer; runs the query."""
+        compiled = self.compile(prepared)
+        found = self.database.table(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled.sql}", compiled.params)
+        analysed = json.loads(found.column(1)[0].as_py())
+        readable = self.database.table(f"EXPLAIN {compiled.sql}", compiled.params)
+        files = [{"key": file.key, "rows": file.rows, "size": file.size} for file in prepared.version.version.files]
+        return {
+            "sql": compiled.sql,
+            "plan": readable.column(1)[0].as_py(),
+            "files": files,
+            "rows_read": _rows_read(analysed.get("operator", [])),
+            "bytes_read": analysed.get("io", {}).get("total_bytes_read"),
+        }
+
+    def _pivot_values(self, prepared: Prepared) -> Sequence[object]:
+        plan = prepared.plan
+        if plan.shape.pivot is None:
+            return ()
+        compiled = compile_pivot_values(plan, prepared.version.relation)
+        values: list[object] = self.database.table(compiled.sql, compiled.params).column(0).to_pylist()
+        if len(values) > MAX_PIVOT_COLUMNS:
+            raise LimitExceededError(
+                f"the pivot would make {len(values)} columns; {MAX_PIVOT_COLUMNS} is the most, so filter "
+                f"{plan.shape.pivot.column.name}",
+                param="pivot",
+            )
+        return values
+
+    def _counter(self, prepared: Prepared, pivot_values: Sequence[object]) -> Callable[[], int]:
+        plan = prepared.plan
+
+        def count() -> int:
+            compiled = compile_count(plan, prepared.version.relation)
+            total: int = self.database.table(compiled.sql, compiled.params, nested=True).column(0)[0].as_py()
+            # A page that begins after an ordinal counts from there.
+            return total if plan.after is None else total + plan.offset
+
+        return count
+
+    def _refuse_too_large(self, rows: int) -> None:
+        if rows > self.config.max_rows:
+            raise ResultTooLargeError(
+                f"the answer would have {rows} rows, and {self.config.max_rows} is the most; filter or group more, or "
+                "ask for pages with limit and cursor"
+            )
+
+    def _cursor_maker(self, prepared: Prepared) -> Callable[[int, int | None], str]:
+        version, plan = prepared.version, prepared.plan
+
+        def make(offset: int, ordinal: int | None) -> str:
+            cursor = Cursor(
+                version=version.version.number,
+                content_id=version.content_id[:_PREFIX_DIGITS],
+                query=plan.base_id[:_PREFIX_DIGITS],
+                offset=offset,
+                after=ordinal,
+            )
+            return encode_cursor(cursor, self._cursor_key(version.dataset))
+
+        return make
+
+    def _extras(self, prepared: Prepared, compiled: CompiledQuery) -> Extras:
+        plan, relation = prepared.plan, prepared.version.relation
+        warnings = list(plan.warnings)
+        if plan.shape.pick is not None and plan.shape.pick.may_tie:
+            ties_query = compile_ties(plan, relation)
+            ties = self.database.table(ties_query.sql, ties_query.params).column(0)[0].as_py()
+            if ties:
+                what = "largest" if prepared.request.last_by else "best"
+                warnings.append(
+                    f"in {ties} groups several rows share the {what} {plan.shape.pick.column.name}; of each the first "
+                    "in the order of the file is shown"
+                )
+        facets: dict[str, list[dict[str, Any]]] | None = {} if plan.facets else None
+        for facet in plan.facets:
+            query = compile_facet(plan, facet, relation, MAX_FACET_VALUES + 1)
+            counted = self.database.table(query.sql, query.params).to_pylist()
+            if len(counted) > MAX_FACET_VALUES:
+                warnings.append(f"{facet.column.name} has more than {MAX_FACET_VALUES} values; the rest is left out")
+            if facets is not None:
+                facets[facet.column.name] = counted[:MAX_FACET_VALUES]
+        return Extras(tuple(warnings), facets, self.explain(prepared) if plan.explain else None)
+
+    def named_query(self, name: str, query: str, version: str | int | None = None) -> tuple[DatasetVersion, Any]:
+        """A named query of a version's definition.
+
+        Raises
+        ------
+        NamedQueryNotFoundError
+        """
+        opened = self.version(name, version)
+        found = opened.definition.queries.get(query)
+        if found is None:
+            names = list(opened.definition.queries)
+            raise NamedQueryNotFoundError(
+                f"{name} {opened.version.name} has no query {query!r}"
+                + (f"; it has {', '.join(names)}" if names else ""),
+                did_you_mean=nearest(query, names),
+            )
+        return opened, found
+
+    # --- publishing
+
+    def publish(
+        self,
+        name: str,
+        data: Any,
+        *,
+        message: str = "",
+        by: str = "",
+        original_name: str | None = None,
+        progress: Progress | None = None,
+    ) -> PublishOutcome:
+        """Make a new version of a file, or of a table in memory.
+
+        Parameters
+        ----------
+        data
+            A path to parquet, CSV, JSON lines or Arrow IPC; or a pyarrow, pandas or polars table.
+        original_name
+            What messages call the file; its name when None.
+
+        Raises
+        ------
+        RejectedFileError
+            The file is no table that can be served, and why.
+        InvalidNameError, PublishConflictError, StoreError
+        """
+        if isinstance(data, (str, Path)):
+            return self._publisher.publish(
+                name, Path(data), message=message, by=by, name=original_name, progress=progress
+            )
+        table = as_arrow(data)
+        check_dataset_name(name)
+        with tempfile.TemporaryDirectory(prefix="bytomorrow-") as folder:
+            path = Path(folder) / "table.parquet"
+            pq.write_table(table, path, compression="zstd")
+            return self._publisher.publish(name, path, message=message, by=by, name=original_name, progress=progress)
+
+    def set_current(self, name: str, spec: str | int, *, by: str = "", message: str = "") -> Version:
+        """Make an existing version the one that readers follow who pin nothing."""
+        self.state(name)
+        return self._publisher.set_current(name, spec, by=by, message=message)
+
+    def poll(self, dataset: str | None = None) -> list[IngestEvent]:
+        """Look for dropped files now."""
+        if dataset is None:
+            return self._ingestor.poll()
+        self.state(dataset)
+        return self._ingestor.poll_dataset(dataset)
+
+    def start_ingest(self, interval_s: float = 15.0) -> None:
+        """Look for dropped files in the background until ``stop_ingest`` or ``close``."""
+        with self._lock:
+            if self._watcher is None:
+                self._watcher = Watcher(self._ingestor, interval_s)
+            self._watcher.start()
+
+    def stop_ingest(self) -> None:
+        with self._lock:
+            if self._watcher is not None:
+                self._watcher.stop()
+                self._watcher = None
+
+    def _definition_of(self, dataset: str) -> str | None:
+        return definition_text(self.config.definitions, self.store, dataset)
+
+
+def _with_one_more(plan: Plan) -> Plan:
+    """The plan with a limit one higher, which shows whether more rows follow without counting them."""
+    slot = plan.shape.limit
+    if slot is None or plan.limit is None:
+        return plan
+    return replace(plan, values=(*plan.values[:slot], plan.limit + 1, *plan.values[slot + 1 :]))
+
+
+def as_arrow(data: Any) -> pa.Table:
+    """A table in memory as Arrow; raises TypeError for what is none."""
+    if isinstance(data, pa.Table):
+        return data
+    if isinstance(data, pa.RecordBatch):
+        return pa.Table.from_batches([data])
+    if hasattr(data, "__arrow_c_stream__"):
+        return pa.table(data)
+    if type(data).__module__.split(".")[0] == "pandas":
+        return pa.Table.from_pandas(data, preserve_index=False)
+    raise TypeError(f"a path or a pyarrow, pandas or polars table is expected, not {type(data).__name__}")
+
+
+def _rows_read(operators: list[dict[str, Any]]) -> int:
+    total = 0
+    for operator in operators:
+        if "READ_PARQUET" in str(operator.get("name", "")) or "SCAN" in str(operator.get("type", "")):
+            total += int(operator.get("rows_scanned") or operator.get("intermediate_rows") or 0)
+        total += _rows_read(operator.get("children", []))
+    return total

@@ -1,0 +1,331 @@
+"""The engine's settings: ``BT_*`` environment variables and ``.env`` files, read when asked for and never at import.
+
+``server/settings.py`` adds the server's. What the settings mean for users is in ``docs/settings.md``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from engine.config import MEBIBYTE, PROJECT_DEFINITIONS, EngineConfig, parse_bytes
+
+PREFIX = "BT_"
+
+# Read by the launcher, the tests and the benchmarks.
+_OTHERS = ("BT_PYTHON", "BT_VENV", "BT_SHARED_DATA", "BT_TEST_", "BT_BENCH_")
+
+#: Names one file to read in place of every ``.env``, or is ``none``; only the environment can set it.
+ENV_FILE = "BT_ENV_FILE"
+
+#: Named in the contract, and without effect in this release, with what they will belong to.
+NOT_YET = {
+    "BT_CACHE_BYTES": "object storage",
+    "BT_RATE_LIMIT": "rate limits",
+    "BT_S3_ENDPOINT": "object storage",
+    "BT_S3_REGION": "object storage",
+}
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used. Its text is one line: the variable, what it holds, and what it takes.
+
+    It is for whoever starts a process and may name a folder of theirs; no request ever meets it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """What a setting is called outside Python, and what it takes, in words that follow "it takes".
+
+    ``also`` are further names, which count when the first is not set. ``is_folder`` marks a value that is relative to
+    where it was written down.
+    """
+
+    name: str
+    takes: str
+    also: tuple[str, ...] = ()
+    is_folder: bool = False
+
+
+def checkout() -> Path | None:
+    """The folder of the checkout that this package lies in; None when it is installed without one.
+
+    Installed, the folder above this package is ``site-packages``, where ``datasets`` is somebody else's.
+    """
+    root = PROJECT_DEFINITIONS.parent
+    return root if (root / "bt").is_file() and (root / "pyproject.toml").is_file() else None
+
+
+def _default_store() -> Path:
+    """The checkout's ``datasets``, wherever the caller stands; without a checkout that of the current folder."""
+    return (checkout() or Path.cwd()) / "datasets"
+
+
+def _default_definitions() -> Path | None:
+    root = checkout()
+    return root / "datasets" if root else None
+
+
+def _path(value: Any) -> Any:
+    if not isinstance(value, (str, os.PathLike)):
+        return value
+    text = os.fspath(value)
+    if isinstance(text, str) and text.lower().startswith("s3://"):
+        raise ValueError("object storage comes with a later release; name a folder")
+    if isinstance(text, str) and "://" in text:
+        raise ValueError("it is not a folder")
+    return Path(text).expanduser().absolute()
+
+
+def _no_file(path: Path) -> Path:
+    try:
+        is_other = path.exists() and not path.is_dir()
+    except OSError as error:
+        raise ValueError(f"it cannot be examined ({error.strerror})") from error
+    if is_other:
+        raise ValueError("it is a file, and a folder is needed")
+    return path
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError("there is no such folder")
+    return path
+
+
+def _none(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() == "none" else value
+
+
+def _bytes(value: Any) -> Any:
+    return parse_bytes(value) if isinstance(value, str) else value
+
+
+Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(_no_file)]
+Bytes = Annotated[int, BeforeValidator(_bytes)]
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+_SECONDS = "seconds, more than 0 and at most 86400, like {}"
+
+
+class EngineSettings(BaseModel):
+    """Settings of an engine. Called directly, it takes what it is given and reads nothing: see ``load_settings``.
+
+    Attributes
+    ----------
+    store
+        Folder that holds the datasets. It need not exist: the first publish makes it.
+    definitions
+        Folder of ``<name>/dataset.toml`` which win over those beside the data; None for none.
+    cache_dir
+        Folder for what large queries spill; None for one under the system's temporary folder.
+    poll_interval_s
+        How often a serving process looks for dropped files.
+    memory_limit_bytes, query_timeout_s, max_rows, max_concurrent, queue_timeout_s, drop_settle_s, schema_policy
+        See :class:`engine.config.EngineConfig`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: Annotated[Folder, Variable("BT_STORE", "a folder", is_folder=True)] = Field(default_factory=_default_store)
+    definitions: Annotated[
+        Annotated[Folder, AfterValidator(_existing)] | None,
+        BeforeValidator(_none),
+        Variable("BT_DEFINITIONS", "a folder, or none", is_folder=True),
+    ] = Field(default_factory=_default_definitions)
+    cache_dir: Annotated[Folder | None, Variable("BT_CACHE_DIR", "a folder", is_folder=True)] = None
+    memory_limit_bytes: Annotated[
+        Bytes,
+        Field(ge=32 * MEBIBYTE),
+        Variable("BT_MEMORY_LIMIT", "an amount of memory from 32MiB, like 256MiB or 1GB"),
+    ] = 256 * MEBIBYTE
+    query_timeout_s: Annotated[Seconds, Variable("BT_QUERY_TIMEOUT", _SECONDS.format("30"))] = 30.0
+    max_rows: Annotated[int, Field(ge=1), Variable("BT_MAX_ROWS", "a number of rows from 1, like 5000000")] = 5_000_000
+    max_concurrent: Annotated[
+        int, Field(ge=1, le=256), Variable("BT_MAX_CONCURRENT", "a number of queries from 1 to 256, like 8")
+    ] = 8
+    queue_timeout_s: Annotated[Seconds, Variable("BT_QUEUE_TIMEOUT", _SECONDS.format("10"))] = 10.0
+    poll_interval_s: Annotated[Seconds, Variable("BT_POLL_INTERVAL", _SECONDS.format("15"))] = 15.0
+    drop_settle_s: Annotated[
+        float,
+        Field(ge=0, le=86_400, allow_inf_nan=False),
+        Variable("BT_DROP_SETTLE", "seconds, from 0 to 86400, like 2"),
+    ] = 2.0
+    schema_policy: Annotated[
+        Literal["warn", "block-breaking"], Variable("BT_SCHEMA_POLICY", "warn or block-breaking")
+    ] = "warn"
+
+    def engine_config(self) -> EngineConfig:
+        """The same as the argument that an engine takes."""
+        return EngineConfig(
+            store=self.store,
+            definitions=self.definitions,
+            cache_dir=self.cache_dir,
+            memory_limit_bytes=self.memory_limit_bytes,
+            query_timeout_s=self.query_timeout_s,
+            max_rows=self.max_rows,
+            max_concurrent=self.max_concurrent,
+            queue_timeout_s=self.queue_timeout_s,
+            drop_settle_s=self.drop_settle_s,
+            schema_policy=self.schema_policy,
+        )
+
+
+SettingsType = TypeVar("SettingsType", bound=EngineSettings)
+
+
+def variables_of(kind: type[EngineSettings]) -> dict[str, Variable]:
+    """Field name → its variable, in order."""
+    return {
+        name: next(item for item in field.metadata if isinstance(item, Variable))
+        for name, field in kind.model_fields.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One place where variables are written down, and the folder that paths in it are relative to."""
+
+    label: str
+    folder: Path
+    values: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    variable: str
+    value: str
+    layer: _Layer
+
+    def __str__(self) -> str:
+        shown = self.value if len(self.value) <= 100 else f"{self.value[:100]}…"
+        return f"{self.variable} is {shown!r}{self.layer.label}"
+
+
+def load_settings(
+    kind: type[SettingsType] = EngineSettings,  # type: ignore[assignment]
+    *,
+    store: str | Path | None = None,
+    options: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> SettingsType:
+    """Read the settings: the environment first, then ``.env`` in the working folder, then ``.env`` in the checkout.
+
+    An empty variable counts as not set. ``BT_ENV_FILE`` in the environment names another file than those two.
+
+    Parameters
+    ----------
+    kind
+        Which settings; those of the server are a subclass.
+    store
+        The store that a caller names, in place of ``BT_STORE``.
+    options
+        Variables given on a command line, which come before all others.
+    environ, folder
+        What to read instead of the process's environment and current folder.
+
+    Raises
+    ------
+    SettingsError
+        For the first setting that cannot be used.
+    """
+    layers = tuple(_layers(environ, folder, options))
+    if store is not None:
+        layers = (_Layer(" (given by the caller)", layers[0].folder, {"BT_STORE": str(store)}), *layers)
+    given = {name: found for name, variable in variables_of(kind).items() if (found := _look_up(variable, layers))}
+    try:
+        return kind.model_validate({name: _value(kind, name, found) for name, found in given.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise SettingsError(_explain(given[name], variables_of(kind)[name], first)) from None
+
+
+def settings_warnings(
+    kind: type[EngineSettings] = EngineSettings,
+    *,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> list[str]:
+    """One line for each ``BT_`` variable that is set and does nothing, with the name that may have been meant."""
+    known = [*(variable.name for variable in variables_of(kind).values()), ENV_FILE]
+    found: dict[str, str] = {}
+    for layer in _layers(environ, folder):
+        for name, value in layer.values.items():
+            if not name.startswith(PREFIX) or not value or name in known or name.startswith(_OTHERS):
+                continue
+            if name in NOT_YET:
+                line = f"{name} has no effect yet: {NOT_YET[name]} will come with a later release"
+            else:
+                # Without the prefix, which would make any two of them look alike.
+                meant = get_close_matches(name.removeprefix(PREFIX), [item.removeprefix(PREFIX) for item in known], 1)
+                line = f"{name} is no setting{layer.label}" + (f"; did you mean {PREFIX}{meant[0]}?" if meant else "")
+            found.setdefault(name, line)
+    return [found[name] for name in sorted(found)]
+
+
+def _layers(
+    environ: Mapping[str, str] | None, folder: Path | None, options: Mapping[str, str] | None = None
+) -> Iterator[_Layer]:
+    environ = os.environ if environ is None else environ
+    folder = Path.cwd() if folder is None else folder
+    yield _Layer(" (on the command line)", folder, options or {})
+    yield _Layer("", folder, environ)
+    for path in _env_files(environ.get(ENV_FILE, "").strip(), folder):
+        yield _Layer(f" (in {path})", path.parent, _read_env_file(path))
+
+
+def _env_files(named: str, folder: Path) -> Iterator[Path]:
+    if named.lower() == "none":
+        return
+    if named:
+        path = folder / Path(named).expanduser()
+        if not path.is_file():
+            raise SettingsError(f"{ENV_FILE} is {named!r}: there is no such file")
+        yield path
+        return
+    # The checkout's too, so that `bt` means the same store wherever it is called.
+    for place in dict.fromkeys(item.resolve() for item in (folder, checkout()) if item is not None):
+        if (place / ".env").is_file():  # a virtual environment is often a folder of that name
+            yield place / ".env"
+
+
+def _read_env_file(path: Path) -> Mapping[str, str | None]:
+    from dotenv import dotenv_values  # 25 ms, which most starts need not spend
+
+    try:
+        return dotenv_values(path)
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path} is not UTF-8") from error
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _look_up(variable: Variable, layers: tuple[_Layer, ...]) -> _Given | None:
+    for layer in layers:
+        for name in (variable.name, *variable.also):
+            value = layer.values.get(name)
+            if value is not None and value.strip():
+                return _Given(name, value.strip(), layer)
+    return None
+
+
+def _value(kind: type[EngineSettings], name: str, given: _Given) -> str:
+    """The value as the model takes it: a folder relative to where it is written down becomes absolute."""
+    is_path = variables_of(kind)[name].is_folder and "://" not in given.value and _none(given.value) is not None
+    return str(given.layer.folder / Path(given.value).expanduser()) if is_path else given.value
+
+
+def _explain(given: _Given, variable: Variable, error: Any) -> str:
+    cause = error.get("ctx", {}).get("error")
+    if variable.is_folder and cause is not None:
+        return f"{given}: {cause}"
+    return f"{given}; it takes {variable.takes}"

@@ -1,0 +1,20 @@
+"""Fixtures for every folder of tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of third-party sample data: ``BT_SHARED_DATA``, or ``../shared/data`` beside the repository."""
+    named = os.environ.get("BT_SHARED_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the third-party sample data is not here; name its folder in BT_SHARED_DATA")
+    return folder
