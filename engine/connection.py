@@ -168,8 +168,6 @@ class Rows:
                 return next(self._reader, None)
 
     def close(self) -> None:
-        if self._done:
-            return
         if not self._lock.acquire(blocking=False):
             with suppress(duckdb.Error):  # it may just have ended by itself
                 self._cursor.interrupt()
@@ -269,11 +267,12 @@ class Database:
         self._hidden = [*folders, *map(str, directories), str(temp_directory)]
         for folder in folders:
             self._allow(folder)
-        self._root.execute("SET TimeZone = 'UTC'")
-        self._root.execute("SET parquet_can_have_nan = true")  # statistics of a column may leave its NaN out
-        self._root.execute("SET parquet_metadata_cache = true")  # blobs are immutable
-        self._root.execute("SET enable_external_access = false")
-        self._root.execute("SET lock_configuration = true")
+        # GLOBAL: a plain SET is of one connection, and each query has a cursor of its own.
+        self._root.execute("SET GLOBAL TimeZone = 'UTC'")
+        self._root.execute("SET GLOBAL parquet_can_have_nan = true")  # statistics of a column may leave its NaN out
+        self._root.execute("SET GLOBAL parquet_metadata_cache = true")  # blobs are immutable
+        self._root.execute("SET GLOBAL enable_external_access = false")
+        self._root.execute("SET GLOBAL lock_configuration = true")
 
     def _allow(self, folder: str) -> None:
         allowed = self._root.execute("SELECT current_setting('allowed_directories')").fetchone()
@@ -410,6 +409,8 @@ def translate(error: BaseException, hidden: Sequence[str] = ()) -> EngineError:
         return ResourceLimitError(f"a number left the range of its type: {text.removeprefix('Out of Range Error: ')}")
     if isinstance(error, duckdb.FatalException):
         return EngineError("the database has failed and answers nothing any more; restart this process")
+    if isinstance(error, duckdb.PermissionException):
+        return StoreError(f"the engine may not read that: {text.removeprefix('Permission Error: ')}")
     if isinstance(error, (duckdb.IOException, OSError)):
         for reason in _TRANSIENT:
             if reason in text:

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import threading
 
-from engine.store.keys import PRIVATE, is_dataset_name, is_drop, log_prefix
+from engine.errors import EngineError
+from engine.store.keys import PRIVATE, check_dataset_name, is_dataset_name, is_drop, log_prefix
 from engine.store.log import DatasetLog, Fallback
 from engine.store.protocol import Store
 
 
 def list_datasets(store: Store) -> list[str]:
-    """The names of all datasets, sorted: folders with a log, or with a dropped file that may become a version."""
-    return [name for name in _folders(store) if is_dataset_name(name) and dataset_exists(store, name)]
+    """The names of all datasets, sorted: folders with a log, or with a dropped file that may become a version.
+
+    A folder that cannot be looked into is among them, so that somebody hears of it; the others must not suffer.
+    """
+    return [name for name in _folders(store) if is_dataset_name(name) and _may_exist(store, name)]
+
+
+def _may_exist(store: Store, dataset: str) -> bool:
+    try:
+        return dataset_exists(store, dataset)
+    except EngineError:
+        return True
 
 
 def dataset_exists(store: Store, dataset: str) -> bool:
-    """Whether a dataset has a log or a dropped file."""
-    beside = store.list(f"{dataset}/")
+    """Whether a dataset has a log or a dropped file; raises InvalidNameError, StoreError."""
+    beside = store.list(f"{check_dataset_name(dataset)}/")
     return any(is_drop(key) for key in beside) or (
         f"{dataset}/{PRIVATE}/" in beside and bool(store.list(log_prefix(dataset)))
     )
@@ -24,11 +35,14 @@ def dataset_exists(store: Store, dataset: str) -> bool:
 
 def list_misnamed(store: Store) -> list[str]:
     """Folders that hold a dropped file and whose name is not one that a dataset may have."""
-    return [
-        name
-        for name in _folders(store)
-        if not is_dataset_name(name) and "\\" not in name and any(is_drop(key) for key in store.list(f"{name}/"))
-    ]
+    return [name for name in _folders(store) if not is_dataset_name(name) and _has_drop(store, name)]
+
+
+def _has_drop(store: Store, folder: str) -> bool:
+    try:
+        return any(is_drop(key) for key in store.list(f"{folder}/"))
+    except EngineError:  # not even a key, as a name with a backslash, or closed to us
+        return False
 
 
 def list_drops(store: Store, dataset: str) -> list[str]:

@@ -20,6 +20,7 @@ from engine.store.keys import FORMATS, format_of
 from engine.store.protocol import Progress
 
 ROW_GROUP_ROWS = 122_880  # DuckDB's own: one thread reads one group at a time
+ROW_GROUP_BYTES = 64 << 20  # in memory: a table of thousands of columns gets smaller groups
 _HEAD_BYTES = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
 
@@ -28,7 +29,11 @@ _CSV = (
     "read_csv(?, header = true, skip = 0, delim = ?, quote = '\"', escape = '\"', comment = '', strict_mode = true, "
     "null_padding = false, ignore_errors = false, sample_size = -1, hive_partitioning = false)"
 )
-_JSON_LINES = "read_json(?, format = 'newline_delimited', records = true, sample_size = -1, hive_partitioning = false)"
+# Without the threshold, a line of more than 200 similar fields would be one map and no table.
+_JSON_LINES = (
+    "read_json(?, format = 'newline_delimited', records = true, sample_size = -1, map_inference_threshold = -1, "
+    "hive_partitioning = false)"
+)
 # What a column of numbers may hold beside numbers that begin with a zero, which are labels.
 _NUMBERS = r"(?i)\s*([+-]?(inf|infinity|nan|(0|[1-9]\d*)(\.\d*)?(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?))?\s*"
 
@@ -130,10 +135,13 @@ def _delimiter(path: Path) -> str:
 
 
 def _json_query(database: Database, path: Path) -> tuple[str, list[str]]:
-    """The statement that reads JSON lines. A column of mixed types becomes text, strings without their quotes."""
+    """The statement that reads JSON lines.
+
+    A column of mixed types becomes text, strings without their quotes; one that only ever holds null becomes text too.
+    """
+    casts = {"JSON": "{0} ->> '$' AS {0}", '"NULL"': "CAST({0} AS VARCHAR) AS {0}"}
     columns = _describe(database, _JSON_LINES, [str(path)])
-    mixed = [column for column, sql_type in columns if sql_type == "JSON"]
-    changes = ", ".join(f"{_quoted(column)} ->> '$' AS {_quoted(column)}" for column in mixed)
+    changes = ", ".join(casts[sql_type].format(_quoted(column)) for column, sql_type in columns if sql_type in casts)
     return f"SELECT *{f' REPLACE ({changes})' if changes else ''} FROM {_JSON_LINES}", [str(path)]
 
 
@@ -155,7 +163,8 @@ def _write(into: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], pro
             done += batch.num_rows
             if progress is not None:
                 progress("convert", done, 0)
-            if sum(part.num_rows for part in gathered) >= ROW_GROUP_ROWS:
+            rows = sum(part.num_rows for part in gathered)
+            if rows >= ROW_GROUP_ROWS or sum(part.nbytes for part in gathered) >= ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(gathered, schema=schema))
                 gathered = []
         if gathered:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from engine.errors import DefinitionError
+from engine.errors import DefinitionError, StoreError
 from engine.store.keys import check_dataset_name, definition_key
 from engine.store.protocol import Store
 
@@ -23,22 +23,43 @@ def definition_text(project_folder: Path | None, store: Store, dataset: str) -> 
     check_dataset_name(dataset)
     data = None
     if project_folder is not None:
+        path = project_folder / dataset / "dataset.toml"
         try:
-            data = (project_folder / dataset / "dataset.toml").read_bytes()
+            _check_size(dataset, path.stat().st_size)
+            data = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as error:
             raise DefinitionError(f"the definition of {dataset} cannot be read: {error.strerror}") from error
     if data is None:
-        data = store.read(definition_key(dataset))
+        data = _beside_the_data(store, dataset)
     if data is None:
         return None
-    if len(data) > MAX_BYTES:
-        raise DefinitionError(f"the definition of {dataset} is {len(data)} bytes long; {MAX_BYTES} is the most")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DefinitionError(f"the definition of {dataset} is not UTF-8") from error
+
+
+def _beside_the_data(store: Store, dataset: str) -> bytes | None:
+    key = definition_key(dataset)
+    try:
+        found = store.stat(key)
+        if found is None:
+            return None
+        _check_size(dataset, found.size)
+        data = store.read(key)
+    except StoreError as error:
+        # What a researcher did to this one file must not keep the data beside it from being served.
+        raise DefinitionError(f"the definition of {dataset} cannot be read: {error.detail}") from error
+    if data is not None:
+        _check_size(dataset, len(data))
+    return data
+
+
+def _check_size(dataset: str, size: int) -> None:
+    if size > MAX_BYTES:
+        raise DefinitionError(f"the definition of {dataset} is {size} bytes long; {MAX_BYTES} is the most")
 
 
 def check_toml(dataset: str, text: str | None) -> None:

@@ -7,16 +7,20 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from engine.errors import DefinitionError, EngineError, PublishConflictError, RejectedFileError
 from engine.store.catalogue import list_datasets, list_drops, list_misnamed
+from engine.store.keys import format_of
+from engine.store.log import ContentionError
 from engine.store.protocol import ObjectStat, Store
 from engine.store.publish import Publisher
-from engine.store.records import DatasetState, Source, Version
+from engine.store.records import DatasetState, Source, Version, utc_text
 from engine.store.staging import UnsettledFileError
 
 _LOGGER = logging.getLogger(__name__)
+
+TEXT_PATIENCE = 4  # times settle_s
+_CANNOT_TELL = ("csv", "jsonl")  # whether they are complete
 
 FIRST_PAUSE_S = 15.0  # after a failure that may pass: no room, no memory, no permission
 LONGEST_PAUSE_S = 600.0
@@ -52,7 +56,8 @@ class Ingestor:
     """Looks at the drop zones when told to.
 
     A drop counts when it has not changed for ``settle_s``: by its modification time, or, where that lies in the future
-    (the clock of whoever wrote it is wrong), by what two polls saw.
+    (the clock of whoever wrote it is wrong), by what two polls saw. Text must hold still longer: half a file looks as
+    whole as all of it, where parquet and Arrow end with what says that they are complete.
     """
 
     def __init__(
@@ -84,6 +89,8 @@ class Ingestor:
                     events += self._poll(dataset)
                 except EngineError as error:
                     events.append(IngestEvent(dataset, "failed", f"{dataset}/", reason=error.detail))
+                except Exception as error:
+                    events.append(IngestEvent(dataset, "failed", f"{dataset}/", reason=_unexpected(dataset, error)))
             return events
 
     def poll_dataset(self, dataset: str) -> list[IngestEvent]:
@@ -106,8 +113,7 @@ class Ingestor:
         return events if changed is None else [*events, changed]
 
     def _take(self, dataset: str, state: DatasetState, drop: ObjectStat) -> IngestEvent | None:
-        written = datetime.fromtimestamp(drop.modified_at, UTC).isoformat(timespec="milliseconds")
-        source = Source(drop.key, drop.etag, drop.size, written.replace("+00:00", "Z"))
+        source = Source(drop.key, drop.etag, drop.size, utc_text(drop.modified_at))
         if state.known_drop(source):
             self._sightings.pop(drop.key, None)
             return None
@@ -115,16 +121,26 @@ class Ingestor:
         if not self._is_settled(drop, sighting) or self._clock() < sighting.not_before:
             return None
         try:
+            return self._publish(dataset, source)
+        except EngineError as error:
+            reason = error.detail
+        except Exception as error:
+            reason = _unexpected(drop.key, error)
+        sighting.not_before = self._clock() + sighting.pause_s
+        sighting.pause_s = min(2 * sighting.pause_s, LONGEST_PAUSE_S)
+        return IngestEvent(dataset, "failed", drop.key, reason=reason)
+
+    def _publish(self, dataset: str, source: Source) -> IngestEvent:
+        """Publish a drop, or record why it cannot be; raises what may pass."""
+        try:
             outcome = self._publisher.publish_drop(dataset, source)
-        except UnsettledFileError as error:
-            return self._failed(dataset, drop, sighting, error)
+        except (UnsettledFileError, ContentionError):
+            raise
         except (RejectedFileError, PublishConflictError) as error:
             self._publisher.reject(dataset, source, error.detail)
-            return IngestEvent(dataset, "rejected", drop.key, reason=error.detail)
-        except EngineError as error:
-            return self._failed(dataset, drop, sighting, error)
+            return IngestEvent(dataset, "rejected", source.key, reason=error.detail)
         kind = "published" if outcome.created else "unchanged"
-        return IngestEvent(dataset, kind, drop.key, outcome.version, "; ".join(outcome.warnings))
+        return IngestEvent(dataset, kind, source.key, outcome.version, "; ".join(outcome.warnings))
 
     def _sight(self, drop: ObjectStat) -> _Sighting:
         sighting = self._sightings.get(drop.key)
@@ -134,14 +150,10 @@ class Ingestor:
 
     def _is_settled(self, drop: ObjectStat, sighting: _Sighting) -> bool:
         now = self._clock()
+        settle_s = self._settle_s * (TEXT_PATIENCE if format_of(drop.key) in _CANNOT_TELL else 1)
         if drop.modified_at <= now:
-            return now - drop.modified_at >= self._settle_s
-        return now - sighting.since >= max(self._settle_s, 0.001)  # so never at first sight
-
-    def _failed(self, dataset: str, drop: ObjectStat, sighting: _Sighting, error: EngineError) -> IngestEvent:
-        sighting.not_before = self._clock() + sighting.pause_s
-        sighting.pause_s = min(2 * sighting.pause_s, LONGEST_PAUSE_S)
-        return IngestEvent(dataset, "failed", drop.key, reason=error.detail)
+            return now - drop.modified_at >= settle_s
+        return now - sighting.since >= max(settle_s, 0.001)  # so never at first sight
 
     def _apply_definition(self, dataset: str) -> IngestEvent | None:
         state = self._publisher.logs.of(dataset).state
@@ -157,6 +169,8 @@ class Ingestor:
                 return None
             reason = f"{error.detail}; it was not applied"
             return IngestEvent(dataset, "warning", f"{dataset}/dataset.toml", reason=reason)
+        except EngineError as error:  # what became of the drops must still be told
+            return IngestEvent(dataset, "failed", f"{dataset}/dataset.toml", reason=error.detail)
         self._definitions.applied(dataset, text, state.newest)
         if not outcome.created:
             return None
@@ -168,6 +182,12 @@ class Ingestor:
         reason = "this folder's name cannot be a dataset's: use a-z, 0-9, _ and -; its files are not served"
         shown = [name.encode("utf-8", "replace").decode() for name in news]  # a name need not be valid UTF-8
         return [IngestEvent(name, "warning", f"{name}/", reason=reason) for name in shown]
+
+
+def _unexpected(what: str, error: Exception) -> str:
+    """Log an error that nobody foresaw, for the other datasets must not wait for it; and what to say of it."""
+    _LOGGER.error("looking at %s failed unexpectedly", what, exc_info=error)
+    return f"an unexpected error ({type(error).__name__}); the server's log has more"
 
 
 class _DefinitionWatch:
@@ -215,8 +235,8 @@ class Watcher:
         """Begin; the first poll is at once. Does nothing when it is running."""
         if self._thread is not None and self._thread.is_alive():
             return
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, name="drop-watcher", daemon=True)
+        self._stop = threading.Event()  # its own: a thread that outlived `stop` must not be revived
+        self._thread = threading.Thread(target=self._run, args=(self._stop,), name="drop-watcher", daemon=True)
         self._thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:
@@ -226,15 +246,15 @@ class Watcher:
             self._thread.join(timeout_s)
             self._thread = None
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
+    def _run(self, stop: threading.Event) -> None:
+        while not stop.is_set():
             try:
                 self._report(self._ingestor.poll())
             except EngineError as error:
                 _LOGGER.warning("looking for dropped files failed, and will be tried again: %s", error.detail)
             except Exception:
                 _LOGGER.exception("looking for dropped files failed, and will be tried again")
-            self._stop.wait(self._interval_s)
+            stop.wait(self._interval_s)
 
     def _report(self, events: list[IngestEvent]) -> None:
         failures = {event for event in events if event.kind == "failed"}

@@ -19,6 +19,8 @@ from engine.store.records import SchemaField
 
 SCAN_TIMEOUT_S = 3600.0  # a scan runs at disk speed; only a file of hundreds of gigabytes takes this long
 
+MAX_CAUSE_CHARACTERS = 500  # a cause may quote a whole line of the file
+
 #: How to read exactly one file: a folder named ``seed=4`` above it is no column of it.
 PARQUET = "read_parquet(?, hive_partitioning = false)"
 
@@ -71,6 +73,8 @@ def inspect_parquet(
         raise rejection(error, shown, path) from error
     if rows != footer["num_rows"]:
         raise RejectedFileError(f"{shown} says it has {footer['num_rows']} rows and holds {rows}")
+    if any("\0" in column["column_name"] for column in described):
+        raise RejectedFileError(f"{shown} has a column whose name holds a zero character")  # which Arrow cuts off there
     required = _required(tree)
     schema = tuple(
         SchemaField(
@@ -105,8 +109,9 @@ def check_parquet_frame(path: Path, name: str) -> None:
 def rejection(error: EngineError, name: str, path: Path) -> EngineError:
     """The error for a file that DuckDB could not read; the same one when that is not the file's fault."""
     # A number that leaves its type's range is reported as a limit too, and that one is the file's fault.
-    limit = isinstance(error, ResourceLimitError) and not error.detail.startswith("a number")
-    if limit or not isinstance(error, (CorruptVersionError, ResourceLimitError)):
+    if isinstance(error, ResourceLimitError) and not error.detail.startswith("a number"):
+        return ResourceLimitError(f"{name} needs more memory to be read than this server gives, or is corrupt")
+    if not isinstance(error, (CorruptVersionError, ResourceLimitError)):
         return error
     said = [line.strip() for line in str(error.__cause__).split("\n")]
     # The second line of a CSV error says where, the third what.
@@ -117,6 +122,10 @@ def rejection(error: EngineError, name: str, path: Path) -> EngineError:
         cause = "not every line has the columns that its first line names, or a quote is never closed"
     elif "at least one non-root column" in cause:
         cause = "it has no columns"
+    elif "json_read expected records" in cause:
+        cause = "a line is not an object with named fields"
+    if len(cause) > MAX_CAUSE_CHARACTERS:
+        cause = cause[:MAX_CAUSE_CHARACTERS] + "…"
     return RejectedFileError(f"{name} cannot be read: {cause}")
 
 

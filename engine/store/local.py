@@ -79,8 +79,13 @@ class LocalStore:
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             except (FileNotFoundError, NotADirectoryError):
                 return None
-            with os.fdopen(descriptor, "rb") as reader:
-                return reader.read()
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise StoreError(f"{key} cannot be read: it is not a regular file")
+                with os.fdopen(descriptor, "rb", closefd=False) as reader:
+                    return reader.read()
+            finally:
+                os.close(descriptor)
 
     def path(self, key: str) -> Path:
         return self._locate(key)
@@ -94,6 +99,7 @@ class LocalStore:
 
     def list(self, prefix: str) -> tuple[str, ...]:
         folder = self._locate(prefix) if prefix else self.root
+        self._require_inside(folder, prefix)
         with _translated(f"{prefix or 'the store'} cannot be listed"):
             try:
                 with os.scandir(folder) as entries:
@@ -137,9 +143,12 @@ class LocalStore:
         if any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts):
             raise InvalidNameError(f"{key!r} is not a key of this store")
         path = self.root.joinpath(*parts)
-        if os.path.realpath(path.parent) != str(path.parent):
-            raise StoreError(f"{key} lies behind a symbolic link, which the store does not follow")
+        self._require_inside(path.parent, key)
         return path
+
+    def _require_inside(self, folder: Path, key: str) -> None:
+        if os.path.realpath(folder) != str(folder):
+            raise StoreError(f"{key} lies behind a symbolic link, which the store does not follow")
 
     def _require_writable(self, key: str) -> None:
         if self.read_only:
@@ -169,8 +178,7 @@ class LocalStore:
             os.link(temporary, target)
         except FileExistsError:
             # Over a network the answer to a link that worked can get lost, and the client tries it again.
-            if not os.path.samefile(temporary, target):
-                return False
+            stored = os.path.samefile(temporary, target)
         except OSError as error:
             if error.errno in _NO_LINKS:
                 raise StoreError(
@@ -178,8 +186,10 @@ class LocalStore:
                     "cannot be published safely; use a local disk"
                 ) from error
             raise
-        _sync(target.parent)
-        return True
+        else:
+            stored = True
+        _sync(target.parent)  # also what another process stored, which may have been killed just before this
+        return stored
 
 
 def _sync(path: Path) -> None:

@@ -24,6 +24,10 @@ LONGEST_PAUSE_S = 0.25
 Fallback = Callable[[str], DatasetState | None]
 
 
+class ContentionError(PublishConflictError):
+    """Others were first again and again; nothing is wrong with what was to be written."""
+
+
 class DatasetLog:
     """The log of one dataset, and the state that it adds up to. May be used by many threads."""
 
@@ -81,10 +85,10 @@ class DatasetLog:
 
         Raises
         ------
-        PublishConflictError
+        ContentionError
             Others were first again and again.
         StoreError
-            The store failed, and the record is not in the log as far as can be seen.
+            The store failed, twice; whether the record is in the log, the next refresh will say.
         """
         nonce = secrets.token_hex(16)
         deadline = time.monotonic() + PATIENCE_S
@@ -96,25 +100,31 @@ class DatasetLog:
                 return None
             if state.seq and self._store.stat(log_key(self.dataset, state.seq)) is None:
                 raise CorruptVersionError(f"the log record {log_key(self.dataset, state.seq)} has disappeared")
-            record = Record(state.seq + 1, _now(), _clean(by), _clean(message), nonce, body)
+            record = Record(state.seq + 1, _now(), clean_text(by), clean_text(message), nonce, body)
             if self._put(record):
-                self.refresh()
+                self._advance(record)
                 return record
             if time.monotonic() > deadline:
-                raise PublishConflictError(f"others keep writing to {self.dataset}; try again in a moment")
+                raise ContentionError(f"others keep writing to {self.dataset}; try again in a moment")
             time.sleep(random.uniform(0, pause_s))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
+    def _advance(self, record: Record) -> None:
+        """Take in a record that is known to be stored. Reading it back could fail, and it counts all the same."""
+        with self._lock:
+            if self._logged() == record.seq - 1:  # another thread may have read it already
+                self._state = apply(self._state if self._logged() else DatasetState(self.dataset), record)
+
     def _put(self, record: Record) -> bool:
-        key = log_key(self.dataset, record.seq)
+        key, data = log_key(self.dataset, record.seq), encode_record(record)
         try:
-            if self._store.put_if_absent(key, encode_record(record)):
+            if self._store.put_if_absent(key, data):
                 return True
         except StoreError:
-            # The record may be there all the same: its answer got lost, or only the last step failed.
-            if not self._is_ours(record):
-                raise
-            return True
+            # The record may be there all the same: its answer got lost, or only the last step failed. Seeing it is not
+            # enough, for it may not be durable yet; asked again, the store makes sure of it, or fails for good.
+            if self._store.put_if_absent(key, data):
+                return True
         return self._is_ours(record)  # a client that tried twice is told that its own first try was in the way
 
     def _is_ours(self, record: Record) -> bool:
@@ -132,6 +142,6 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _clean(text: str) -> str:
+def clean_text(text: str) -> str:
     """Text that UTF-8 can carry: half a surrogate pair becomes a question mark."""
     return text.encode("utf-8", "replace").decode()

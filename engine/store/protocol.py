@@ -43,7 +43,8 @@ class Store(Protocol):
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
         """Store bytes, or a file's bytes, durably under a key that holds nothing; False when it holds something.
 
-        All or nothing: no reader ever sees a part. After an exception the outcome is unknown until the key is read.
+        What it then holds is durable too, whoever put it there. All or nothing: no reader ever sees a part. After an
+        exception the outcome is unknown.
         """
 
     def read(self, key: str) -> bytes | None:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.connection import Database
-from engine.errors import DefinitionError, EngineError, PublishConflictError, StoreError
+from engine.errors import CorruptVersionError, DefinitionError, EngineError, PublishConflictError, StoreError
 from engine.store.catalogue import DatasetLogs
 from engine.store.convert import convert_to_parquet, detect_format
 from engine.store.definitions import check_toml
 from engine.store.inspect import Inspection, inspect_parquet
 from engine.store.keys import check_dataset_name, new_blob_key
-from engine.store.log import DatasetLog
+from engine.store.log import DatasetLog, clean_text
 from engine.store.protocol import Progress, Staged, Store
 from engine.store.records import (
     Body,
@@ -40,6 +40,7 @@ from engine.store.records import (
     hash_schema,
 )
 from engine.store.staging import copy_and_hash, hash_file
+from engine.store.verify import verify_blob
 
 SCHEMA_POLICIES = ("warn", "block-breaking")
 
@@ -126,9 +127,9 @@ class Publisher:
         InvalidNameError, RejectedFileError, PublishConflictError, StoreError, CorruptVersionError
         """
         path = Path(path)
-        shown = name or path.name
+        shown = clean_text(name or path.name)
         with self._scratch(dataset) as new_file:
-            staged = copy_and_hash(path, new_file(shown), name=shown, progress=progress)
+            staged = copy_and_hash(path, new_file(), name=shown, progress=progress)
             return self._publish(dataset, staged, shown, source, message, by, progress, new_file)
 
     def publish_drop(self, dataset: str, source: Source, *, by: str = "drop", message: str = "") -> PublishOutcome:
@@ -139,7 +140,7 @@ class Publisher:
         """
         shown = source.key.rpartition("/")[2]
         with self._scratch(dataset) as new_file:
-            staged = self._store.fetch(source.key, source.etag, new_file(shown))
+            staged = self._store.fetch(source.key, source.etag, new_file())
             return self._publish(dataset, staged, shown, source, message, by, None, new_file)
 
     def publish_definition(self, dataset: str, *, by: str = "", message: str = "") -> PublishOutcome:
@@ -210,14 +211,14 @@ class Publisher:
         message: str,
         by: str,
         progress: Progress | None,
-        new_file: Callable[[str], Path],
+        new_file: Callable[[], Path],
     ) -> PublishOutcome:
         log = self.logs.of(dataset)
         state = log.refresh()
         definition, warnings = self._definition(dataset, state)
         original = Original(staged.sha256, staged.size, name, detect_format(staged.path, name))
         if original.format != "parquet":
-            into = new_file("converted.parquet")
+            into = new_file()
             convert_to_parquet(
                 self._database, staged.path, into, file_format=original.format, name=name, progress=progress
             )
@@ -246,20 +247,21 @@ class Publisher:
         return text, ()
 
     @contextmanager
-    def _scratch(self, dataset: str) -> Iterator[Callable[[str], Path]]:
-        """Names for private files in the staging folder, which are gone afterwards."""
+    def _scratch(self, dataset: str) -> Iterator[Callable[[], Path]]:
+        """Names, in no part anyone's choice, for private files in the staging folder, which are gone afterwards."""
         folder = self._store.staging(check_dataset_name(dataset))
         made: list[Path] = []
 
-        def new_file(name: str) -> Path:
-            made.append(folder / f"{secrets.token_hex(8)}{Path(name).suffix[:16]}")
+        def new_file() -> Path:
+            made.append(folder / f"{secrets.token_hex(8)}.new")
             return made[-1]
 
         try:
             yield new_file
         finally:
             for path in made:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # what is left here does no harm, and the version may exist already
+                    path.unlink(missing_ok=True)
 
 
 class _Attempt:
@@ -280,8 +282,8 @@ class _Attempt:
             self.existing = known
             return None
         self.existing = self._existing(state)
-        if self.existing is not None:
-            self._restore(self.existing)
+        # A current version that lies damaged, and cannot be mended, is no reason to refuse the bytes that it needs.
+        if self.existing is not None and (self._restore(self.existing) or self.existing != state.current):
             return None if source is None else Seen(source, self.existing.number)
         parent = state.current
         schema = candidate.inspection.schema
@@ -330,7 +332,7 @@ class _Attempt:
     def _files(self, state: DatasetState) -> tuple[FileEntry, ...]:
         """The stored files: those of an older version with this content, or a new blob."""
         for version in state.versions:
-            if version.content_id == self._content_id and self._is_stored(version):
+            if version.content_id == self._content_id and self._is_sound(version):
                 return version.files
         if self._stored is None:
             staged, inspection = self._candidate.staged, self._candidate.inspection
@@ -347,15 +349,23 @@ class _Attempt:
             self._stored = entry
         return (self._stored,)
 
-    def _is_stored(self, version: Version) -> bool:
-        found = [(self._store.stat(file.key), file.size) for file in version.files]
-        return all(stat is not None and stat.size == size for stat, size in found)
+    def _is_sound(self, version: Version) -> bool:
+        try:
+            for file in version.files:
+                verify_blob(self._store, file)
+        except CorruptVersionError:
+            return False
+        return True
 
-    def _restore(self, version: Version) -> None:
-        """Put back a blob that was deleted behind our back, now that its exact bytes are at hand again."""
+    def _restore(self, version: Version) -> bool:
+        """Put back a blob that was deleted behind our back, now that its exact bytes are at hand again.
+
+        Returns whether all of the version's files are as they should be.
+        """
         for file in version.files:
             if file.sha256 == self._candidate.staged.sha256 and self._store.stat(file.key) is None:
                 self._store.put_if_absent(file.key, self._candidate.staged.path)
+        return self._is_sound(version)
 
 
 def _published(log: DatasetLog, record: Record) -> Version:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from pathlib import Path
 
 from engine.connection import Database
-from engine.errors import DefinitionError, EngineError
+from engine.errors import DefinitionError, RejectedFileError, StoreError
 from engine.store.catalogue import list_drops
 from engine.store.definitions import check_toml
 from engine.store.inspect import inspect_parquet
@@ -21,6 +23,7 @@ from engine.store.records import (
     Source,
     Version,
     hash_schema,
+    utc_text,
 )
 from engine.store.staging import hash_file
 
@@ -41,28 +44,35 @@ class UnloggedDrops:
     def __call__(self, dataset: str) -> DatasetState | None:
         if not self._store.read_only:
             return None
+        drops = list_drops(self._store, dataset)
         key = f"{dataset}/results.parquet"
-        if key not in list_drops(self._store, dataset):
-            return None
-        found = self._store.stat(key)
+        key = key if key in drops else next((drop for drop in drops if not drop.endswith("/")), "")
+        found = self._store.stat(key) if key else None
         if found is None:
             return None
         with self._lock:
             known = self._known.get(dataset)
-            if known is None or known[0] != found:
-                known = self._known[dataset] = (found, self._read(dataset, found))
-            return known[1]
+        if known is None or known[0] != found:
+            known = (found, self._read(dataset, found))
+            with self._lock:
+                self._known[dataset] = known
+        return known[1]
 
     def _read(self, dataset: str, found: ObjectStat) -> DatasetState:
-        at = datetime.fromtimestamp(found.modified_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        """What the file is. Raises EngineError when that cannot be found out now; a later call tries again."""
+        at = utc_text(found.modified_at)
         source = Source(found.key, found.etag, found.size, at)
         path = self._store.path(found.key)
         try:
+            _require_servable(path)
             inspection = inspect_parquet(self._database, path)
             sha256 = hash_file(path)
-        except (EngineError, OSError) as error:
-            reason = error.detail if isinstance(error, EngineError) else f"it cannot be read: {error.strerror}"
-            return DatasetState(dataset, rejects=(Reject(0, at, source, reason),))
+        except RejectedFileError as error:
+            return DatasetState(dataset, rejects=(Reject(0, at, source, error.detail),))
+        except OSError as error:
+            raise StoreError(f"{found.key} cannot be read: {error.strerror}") from error
+        if self._store.stat(found.key) != found:
+            raise StoreError(f"{found.key} changed while it was being read")
         entry = FileEntry(found.key, found.size, sha256, None, inspection.rows, inspection.row_groups)
         version = Version(
             dataset=dataset,
@@ -87,3 +97,11 @@ class UnloggedDrops:
         except DefinitionError:
             return None
         return text
+
+
+def _require_servable(path: Path) -> None:
+    """Raises RejectedFileError for what a writable store would convert or copy, and OSError when it is gone."""
+    if path.suffix != ".parquet":
+        raise RejectedFileError(f"{path.name} would have to be converted, and this store is read-only; drop parquet")
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise RejectedFileError(f"{path.name} is not a regular file, and nothing else is served from a read-only store")

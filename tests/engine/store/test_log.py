@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -134,13 +136,40 @@ def test_a_lost_answer_is_settled_by_the_nonce(store: LocalStore) -> None:
 
 
 def test_a_put_that_failed_is_an_error(store: LocalStore) -> None:
+    class Full(FaultyStore):
+        def put_if_absent(self, key: str, content: bytes | Path) -> bool:
+            raise StoreError("the disk is full")
+
+    log = DatasetLog(Full(store), "d")
+    with pytest.raises(StoreError, match="the disk is full"):
+        write(log)
+    assert log.refresh().seq == 0
     faulty = FaultyStore(store)
     log = DatasetLog(faulty, "d")
     log.refresh()
     faulty.arm((2, "fail", "before"))
-    with pytest.raises(StoreError):
-        write(log)
-    assert log.refresh().seq == 0
+    write(log)
+    assert log.state.seq == 1, "once is nothing: it is tried again"
+
+
+def test_a_record_that_is_not_durable_is_not_acknowledged(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The link is there and the folder cannot be synced: to be seen is not enough."""
+    write(DatasetLog(store, "d"))
+    log = DatasetLog(store, "d")
+    real, synced = os.fsync, 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal synced
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+        synced += 1
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        with pytest.raises(StoreError, match="Input/output error"):
+            write(log)
+    assert synced == 2 and log.refresh().seq == 2, "it is there, and nobody was told so"
 
 
 def test_losing_to_another_asks_again(store: LocalStore) -> None:
