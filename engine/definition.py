@@ -6,6 +6,7 @@ not understood is left out and listed in ``problems``, and never an error at thi
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -144,26 +145,21 @@ class _Parser:
         if not sources or kind not in ("size_label", "lookup", "product") or (kind != "product" and len(sources) > 1):
             self.problems.append(f"derived.{name}: kind must be size_label, lookup or product, and from name columns")
             return None
-        factor = part.get("factor", 1.0)
-        return DerivedDefinition(
-            name,
-            kind,
-            sources,
-            tuple(self._numbers(name, part.get("table", {}))) if kind == "lookup" else (),
-            float(factor) if _is_number(factor) else 1.0,
-            about,
-        )
-
-    def _numbers(self, name: str, table: Any) -> list[tuple[str, int | float]]:
-        if not isinstance(table, dict) or not table or not all(_is_number(number) for number in table.values()):
+        factor, table = part.get("factor", 1.0), part.get("table", {})
+        if not _is_number(factor):
+            self.problems.append(f"derived.{name}: factor must be a finite number")
+            return None
+        if kind != "lookup":
+            return DerivedDefinition(name, kind, sources, factor=float(factor), about=about)
+        if not isinstance(table, dict) or not table or not all(map(_is_number, table.values())):
             self.problems.append(f"derived.{name}: table must give a number for each text")
-            return []
-        return list(table.items())
+            return None
+        return DerivedDefinition(name, kind, sources, tuple(table.items()), about=about)
 
     def _query(self, name: str, part: dict[str, Any]) -> NamedQuery:
         parameters = part.get("parameters", {})
-        if not isinstance(parameters, dict):
-            self.problems.append(f"queries.{name}: parameters must be a table")
+        if not isinstance(parameters, dict) or any(isinstance(value, (dict, list)) for value in parameters.values()):
+            self.problems.append(f"queries.{name}: parameters must be a table of texts, as in a URL")
             parameters = {}
         return NamedQuery(
             name,
@@ -197,11 +193,17 @@ class _Parser:
 
     def _flag(self, name: str) -> bool | None:
         value = self.content.get(name)
-        return value if isinstance(value, bool) else None
+        if value is not None and not isinstance(value, bool):
+            self.problems.append(f"{name} must be true or false")
+            return None
+        return value
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Whether it is a finite number; an integer of 64 bits, as a column has room for no other."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and -(2**63) <= value < 2**63
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def _parameter(value: object) -> str:

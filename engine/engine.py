@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from engine.config import EngineConfig
 from engine.connection import Database
+from engine.definition import NamedQuery
 from engine.errors import (
     DatasetNotFoundError,
     EngineError,
@@ -269,11 +270,11 @@ class Engine:
         version, plan = prepared.version, prepared.plan
         pivot_values = self._pivot_values(prepared)
         compiled = compile_plan(_with_one_more(plan), version.relation, pivot_values)
-        count = self._counter(prepared, pivot_values)
+        count = self._counter(prepared)
         if plan.limit is None and version.version.rows > self.config.max_rows:
             self._refuse_too_large(count() - plan.offset)
         extras = self._extras(prepared, compiled)
-        has_ordinal = plan.limit is not None and plan.may_page_by_ordinal
+        has_ordinal = plan.limit is not None and plan.shape.in_file_order
         page = Page(plan.limit, plan.offset, plan.total, has_ordinal, count, self._cursor_maker(prepared))
         identity = Identity(version.dataset, version.version.name, version.content_id, plan.query_id)
         rows = self.database.stream(compiled.sql, compiled.params)
@@ -322,7 +323,7 @@ class Engine:
             )
         return values
 
-    def _counter(self, prepared: Prepared, pivot_values: Sequence[object]) -> Callable[[], int]:
+    def _counter(self, prepared: Prepared) -> Callable[[], int]:
         plan = prepared.plan
 
         def count() -> int:
@@ -363,9 +364,10 @@ class Engine:
             ties = self.database.table(ties_query.sql, ties_query.params).column(0)[0].as_py()
             if ties:
                 what = "largest" if prepared.request.last_by else "best"
+                groups = "1 group" if ties == 1 else f"{ties} groups"
                 warnings.append(
-                    f"in {ties} groups several rows share the {what} {plan.shape.pick.column.name}; of each the first "
-                    "in the order of the file is shown"
+                    f"in {groups} several rows share the {what} {plan.shape.pick.column.name}; of them the first in "
+                    "the order of the file is shown"
                 )
         facets: dict[str, list[dict[str, Any]]] | None = {} if plan.facets else None
         for facet in plan.facets:
@@ -377,7 +379,7 @@ class Engine:
                 facets[facet.column.name] = counted[:MAX_FACET_VALUES]
         return Extras(tuple(warnings), facets, self.explain(prepared) if plan.explain else None)
 
-    def named_query(self, name: str, query: str, version: str | int | None = None) -> tuple[DatasetVersion, Any]:
+    def named_query(self, name: str, query: str, version: str | int | None = None) -> tuple[DatasetVersion, NamedQuery]:
         """A named query of a version's definition.
 
         Raises
@@ -476,10 +478,12 @@ def as_arrow(data: Any) -> pa.Table:
         return data
     if isinstance(data, pa.RecordBatch):
         return pa.Table.from_batches([data])
+    if type(data).__module__.split(".")[0] == "pandas" and hasattr(data, "columns"):
+        # An index that somebody named is data; a bare one only numbers the rows.
+        named = any(name is not None for name in data.index.names)
+        return pa.Table.from_pandas(data.reset_index() if named else data, preserve_index=False)
     if hasattr(data, "__arrow_c_stream__"):
         return pa.table(data)
-    if type(data).__module__.split(".")[0] == "pandas":
-        return pa.Table.from_pandas(data, preserve_index=False)
     raise TypeError(f"a path or a pyarrow, pandas or polars table is expected, not {type(data).__name__}")
 
 

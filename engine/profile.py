@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from engine.connection import Database
@@ -59,7 +60,7 @@ class Profile:
             column
             for column in columns
             if column not in known
-            and self._once(("determined", frozenset(known), column), lambda c=column: self._is_determined(known, c))  # type: ignore[misc]
+            and self._once(("determined", frozenset(known), column), partial(self._is_determined, known, column))
         )
 
     def _once(self, key: Any, find: Callable[[], _T]) -> _T:

@@ -1,4 +1,4 @@
-"""The Python spelling of a query: an immutable builder that a notebook works with. Everything runs when asked for.
+"""The Python spelling of a query: an immutable builder that a notebook works with. Everything runs when asked for::
 
 engine.dataset("datadecide").where(data="Dolma1.7", step__gte=5000).group_by("params").agg("mean").to_pandas()
 """
@@ -6,7 +6,8 @@ engine.dataset("datadecide").where(data="Dolma1.7", step__gte=5000).group_by("pa
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ from queries.errors import GrammarError
 from queries.request import Aggregate, And, BestBy, Condition, Not, Operator, Or, QueryRequest, SortKey, Where
 from queries.schema import Schema
 from queries.url_format import format_query
+from queries.values import format_value
 
 if TYPE_CHECKING:
     import duckdb
@@ -49,17 +51,7 @@ class Query:
         **equals
             ``column=value`` or ``column__op=value``; a list means any of them, None means null.
         """
-        schema = self._schema()
-        parts: list[Where] = [] if self.request.where is None else [self.request.where]
-        for condition in conditions:
-            if isinstance(condition, (Condition, And, Or, Not)):
-                parts.append(condition)
-            elif isinstance(condition, Mapping):
-                parts += [_condition(key, value, schema) for key, value in condition.items()]
-            else:
-                raise GrammarError(f"where takes conditions or mappings, not {type(condition).__name__}", param="where")
-        parts += [_condition(key, value, schema) for key, value in equals.items()]
-        return self._with(where=And(and_=tuple(parts)) if len(parts) != 1 else parts[0])
+        return self._with(where=_joined(self.request.where, (*conditions, equals), self._schema()))
 
     def select(self, *columns: str) -> Query:
         """Only these columns, in this order."""
@@ -79,14 +71,7 @@ class Query:
 
     def having(self, *conditions: Where | Mapping[str, Any], **equals: Any) -> Query:
         """Keep groups for which all of these hold; names are those of the answer's columns."""
-        parts: list[Where] = [] if self.request.having is None else [self.request.having]
-        for condition in conditions:
-            if isinstance(condition, Mapping):
-                parts += [_condition(key, value, None) for key, value in condition.items()]
-            else:
-                parts.append(condition)
-        parts += [_condition(key, value, None) for key, value in equals.items()]
-        return self._with(having=And(and_=tuple(parts)) if len(parts) != 1 else parts[0])
+        return self._with(having=_joined(self.request.having, (*conditions, equals), None))
 
     def sort(self, *keys: str) -> Query:
         """Order by these; ``-`` before a name for descending. Nulls come last; ties keep the order of the file."""
@@ -104,7 +89,7 @@ class Query:
         return self._with(last_by=columns)
 
     def best_by(self, *columns: str, of: str | None = None) -> Query:
-        """Of each group the row with the best value. ``of="-value"`` says the largest of a column, ``"value"`` the least."""
+        """Of each group the row with the best value; ``of="-value"`` says the largest of it, ``"value"`` the least."""
         col = None if of is None else of.removeprefix("-")
         return self._with(best_by=BestBy(by=columns, col=col, desc=None if of is None else of.startswith("-")))
 
@@ -160,8 +145,9 @@ class Query:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON body of the same request for ``POST /api/query``."""
-        return self.request.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        """The JSON body of the same request for ``POST /api/query``; what JSON has no number for is text."""
+        body: dict[str, Any] = _as_json(self.request.model_dump(by_alias=True, exclude_defaults=True))
+        return body
 
     def explain(self) -> dict[str, Any]:
         """SQL, plan, files and rows read; runs the query."""
@@ -216,7 +202,8 @@ class Query:
         return f"<Query of {self.request.dataset} {version}: {self.body}>"
 
     def _repr_html_(self) -> str:
-        preview = self._with(limit=min(self.request.limit or _PREVIEW_ROWS, _PREVIEW_ROWS)).run()
+        limit = _PREVIEW_ROWS if self.request.limit is None else min(self.request.limit, _PREVIEW_ROWS)
+        preview = self._with(limit=limit).run()
         names = [column.name for column in preview.meta.columns]
         head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
         body = "".join(
@@ -237,6 +224,21 @@ class Query:
         return self._engine.version(self.request.dataset, self.request.version).schema
 
 
+def _joined(before: Where | None, conditions: Sequence[object], schema: Schema | None) -> Where | None:
+    """All of these and what was asked before; ``schema`` None is that of an answer, whose columns are not known."""
+    parts: list[Where] = [] if before is None else [before]
+    for condition in conditions:
+        if isinstance(condition, (Condition, And, Or, Not)):
+            parts.append(condition)
+        elif isinstance(condition, Mapping):
+            parts += [_condition(key, value, schema) for key, value in condition.items()]
+        else:
+            raise GrammarError(f"conditions or mappings are expected, not {type(condition).__name__}", param="where")
+    if not parts:
+        return None
+    return parts[0] if len(parts) == 1 else And(and_=tuple(parts))
+
+
 def _condition(key: str, value: Any, schema: Schema | None) -> Condition:
     """``column__op`` and a value; the operator is the last suffix that is one, of a column that exists."""
     name, separator, suffix = key.rpartition("__")
@@ -245,11 +247,33 @@ def _condition(key: str, value: Any, schema: Schema | None) -> Condition:
         op, column = Operator(suffix), name
     else:
         op, column = Operator.EQ, key
+    value = _plain(value)
     if op is Operator.EQ and value is None:
         return Condition(col=column, op=Operator.ISNULL, value=True)
     if op is Operator.EQ and isinstance(value, (list, tuple, set, frozenset, range)):
         op = Operator.IN
     return Condition(col=column, op=op, value=value)
+
+
+def _plain(value: Any) -> Any:
+    """A numpy or pandas scalar as Python's, and an array or series of them as a list."""
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
+    module = type(value).__module__.partition(".")[0]
+    if module in ("numpy", "pandas", "polars") and (
+        listed := getattr(value, "tolist", None) or getattr(value, "to_list", None)
+    ):
+        return listed()
+    return value
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(item) for item in value]
+    is_plain = value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and math.isfinite(value))
+    return value if is_plain else format_value(value)
 
 
 def _aggregate(one: str | Aggregate) -> Aggregate:

@@ -11,7 +11,9 @@ import pyarrow as pa
 from engine.connection import Rows
 from queries.plan import OutputColumn
 
-READ_AHEAD_ROWS = 65_536  # answers up to this long are whole before the first byte leaves
+# Answers up to this large are whole before the first byte leaves; a wide one is large with few rows.
+READ_AHEAD_ROWS = 65_536
+READ_AHEAD_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ class Identity:
 class ResultStream:
     """The rows of an answer, in order. Iterate once; a context manager, and ``close`` frees what it holds at once.
 
-    The first ``READ_AHEAD_ROWS`` rows are read on opening, so that most errors come before anything is sent.
+    The first rows, up to ``READ_AHEAD_ROWS`` and ``READ_AHEAD_BYTES``, are read on opening, so that most errors come
+    before anything is sent.
     """
 
     def __init__(
@@ -98,11 +101,12 @@ class ResultStream:
         self.schema = pa.schema(fields)
         self._batches = self._cut(iter(rows))
         self._ahead: list[pa.RecordBatch] = []
-        ahead = 0
+        ahead_rows = ahead_bytes = 0
         for batch in self._batches:
             self._ahead.append(batch)
-            ahead += batch.num_rows
-            if ahead > READ_AHEAD_ROWS:
+            ahead_rows += batch.num_rows
+            ahead_bytes += batch.nbytes
+            if ahead_rows > READ_AHEAD_ROWS or ahead_bytes > READ_AHEAD_BYTES:
                 break
         else:
             self.complete = True

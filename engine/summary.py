@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.connection import Database
@@ -10,7 +10,7 @@ from engine.versions import DatasetVersion
 from queries.compiler import CompiledQuery, compile_plan
 from queries.planner import plan_query
 from queries.request import QueryRequest
-from queries.schema import Column, Kind
+from queries.schema import Column, Kind, parse_size_label
 
 BINS = 20
 _QUANTILES = {"p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95}
@@ -71,7 +71,13 @@ def summarize_column(
     plan = plan_query(QueryRequest(dataset=version.dataset, select=(name,)), version.schema)
     column = plan.shape.select[0]
     inner = compile_plan(plan, version.relation)
-    return _Summarizer(database, column, inner).summarize(search, limit, offset)
+    summary = _Summarizer(database, column, inner).summarize(search, limit, offset)
+    sizes = version.schema.values_of(column) if column.is_size_label else None
+    if not sizes:
+        return summary
+    # 4M is less than 10M, which its letters do not tell.
+    ordered = sorted((str(size) for size in sizes), key=lambda size: parse_size_label(size) or 0)
+    return replace(summary, minimum=ordered[0], maximum=ordered[-1])
 
 
 class _Summarizer:

@@ -42,7 +42,7 @@ class OpenVersions:
     def __init__(self, store: Store, database: Database) -> None:
         self._store = store
         self._database = database
-        self._open: OrderedDict[tuple[str, int, str], DatasetVersion] = OrderedDict()
+        self._open: OrderedDict[tuple[str, int, str, str | None], DatasetVersion] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, version: Version) -> DatasetVersion:
@@ -54,7 +54,8 @@ class OpenVersions:
             A file is missing or is not what the record says.
         """
         paths = tuple(verify_blob(self._store, file) for file in version.files)
-        key = (version.dataset, version.number, version.content_id)
+        # Without a log, a version has no number, and its definition may change.
+        key = (version.dataset, version.number, version.content_id, version.definition)
         with self._lock:
             opened = self._open.get(key)
             if opened is not None:
@@ -71,7 +72,8 @@ class OpenVersions:
         definition = parse_definition(version.definition)
         columns = guess_columns(version.schema, definition)
         bare = Schema(version.dataset, columns)
-        relation = f"{version.dataset}@{version.content_id[:16]}"
+        # With the number: a version of the same content may have another definition, and so another ordinal.
+        relation = f"{version.dataset}@{version.number}-{version.content_id[:16]}"
         self._make_relation(relation, bare.ordinal, tuple(paths), [column.name for column in columns])
         key = [name for name in definition.key if name in bare.by_name]
         profile = Profile(self._database, relation, columns, version.rows, key)
@@ -83,8 +85,9 @@ class OpenVersions:
     def _make_relation(self, relation: str, ordinal: str, paths: tuple[Path, ...], names: Sequence[str]) -> None:
         listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
         source = f"read_parquet([{listed}], hive_partitioning = false)"
-        if "file_row_number" in {name.casefold() for name in names}:
-            number = "row_number() OVER () - 1"  # the file has a column of its own under DuckDB's name
+        if len(paths) > 1 or "file_row_number" in {name.casefold() for name in names}:
+            # DuckDB's number begins anew in each file, and a column of that name in the file hides it.
+            number = "row_number() OVER () - 1"
         else:
             number = "file_row_number"
         columns = ", ".join([*map(quoted, names), f"{number} AS {quoted(ordinal)}"])

@@ -6,18 +6,17 @@ The text depends on the plan's shape alone and is cached by it; values travel on
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 
 from sqlglot import exp
 
 from queries.aggregates import cell_type, compile_aggregate, compile_cell
+from queries.errors import UnknownColumnError, nearest
 from queries.expressions import Expression, Scope, aliased, call, cast, fresh, name, number
-from queries.plan import Facet, LateSort, OutputColumn, Pick, Plan, PlannedPivot, PlannedSort, Predicate, Shape, Slot
+from queries.plan import Facet, LateSort, OutputColumn, Pick, Plan, PlannedPivot, PlannedSort, Shape, Slot
 from queries.predicates import compile_predicate
-from queries.schema import Column
-
-MAX_PIVOT_COLUMNS = 5_000
+from queries.schema import Column, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,18 @@ def compile_plan(plan: Plan, relation: str, pivot_values: Sequence[object] = ())
     -------
     CompiledQuery
         Its columns are those of the plan, or for a pivot its index and then one per value.
+
+    Raises
+    ------
+    UnknownColumnError
+        A sort key names a column that the pivot does not make.
     """
     shape = plan.shape
     if shape.pivot is None:
         sql, slots = _compile(shape, relation, 0, ())
         return CompiledQuery(sql, _values(plan, slots), plan.columns or ())
     shown = pivot_names(shape.pivot, pivot_values)
-    late = tuple(_late_position(key.name, shown) for key in shape.sort if isinstance(key, LateSort))
+    late = tuple(_late_position(key, shape.pivot, shown) for key in shape.sort if isinstance(key, LateSort))
     sql, slots = _compile(shape, relation, len(pivot_values), late)
     # The values to pivot by take the last slot.
     params = tuple(list(pivot_values) if slot == PIVOT_SLOT else plan.values[slot] for slot in slots)
@@ -63,7 +67,7 @@ def compile_plan(plan: Plan, relation: str, pivot_values: Sequence[object] = ())
     return CompiledQuery(sql, params, (*index, *(OutputColumn(text, cell) for text in shown)))
 
 
-def compile_count(plan: Plan, relation: str, pivot_values: Sequence[object] = ()) -> CompiledQuery:
+def compile_count(plan: Plan, relation: str) -> CompiledQuery:
     """How many rows the plan gives without its paging: one row, one column."""
     sql, slots = _compile_count(plan.shape, relation)
     return CompiledQuery(sql, _values(plan, slots))
@@ -117,9 +121,14 @@ def _values(plan: Plan, slots: Sequence[Slot]) -> tuple[object, ...]:
     return tuple(plan.values[slot] for slot in slots)
 
 
-def _late_position(text: str, shown: Sequence[str]) -> int:
-    """Where a sort key's pivoted column stands; -1 when there is none of that name."""
-    return shown.index(text) if text in shown else -1
+def _late_position(key: LateSort, pivot: PlannedPivot, shown: Sequence[str]) -> int:
+    """Where a sort key's pivoted column stands."""
+    if shown and key.name not in shown:
+        names = [*(column.name for column in pivot.index), *shown]
+        raise UnknownColumnError(
+            f"the pivot has no column {key.name!r}", param="sort", value=key.name, did_you_mean=nearest(key.name, names)
+        )
+    return shown.index(key.name) if shown else 0  # without a column there is no row to sort either
 
 
 # --- texts by shape
@@ -176,21 +185,21 @@ class _Builder:
 
     # --- rows of the version
 
-    def source(self, projections: Sequence[Expression], where: Predicate | None = None) -> exp.Select:
+    def source(self, projections: Sequence[Expression]) -> exp.Select:
         """The filtered rows, of each group the picked one."""
         query = exp.select(*projections)
         if self.shape.pick is None:
             query = query.from_(self._table())
         else:
             query = self._picked(query, self.shape.pick)
-        return self._filtered(query, self.shape.where if where is None else where)
+        return self._filtered(query)
 
     def _table(self) -> exp.Table:
         return exp.Table(this=exp.to_identifier(self.relation, quoted=True))
 
-    def _filtered(self, query: exp.Select, where: Predicate | None) -> exp.Select:
-        if where is not None:
-            query = query.where(compile_predicate(where, self.scope))
+    def _filtered(self, query: exp.Select) -> exp.Select:
+        if self.shape.where is not None:
+            query = query.where(compile_predicate(self.shape.where, self.scope))
         if self.shape.after is not None:
             after = self.scope.parameter(self.shape.after)
             query = query.where(exp.GT(this=name(self.shape.ordinal), expression=after))
@@ -208,9 +217,10 @@ class _Builder:
         keys = [aliased(self.scope.value(key), f"picked_key_{i}") for i, key in enumerate(pick.keys)]
         rank = aliased(self._merit(pick), "picked_rank")
         rows = exp.select(*keys, rank, aliased(name(self.shape.ordinal), "picked_ordinal")).from_(self._table())
-        rows = self._filtered(rows, self.shape.where)
+        rows = self._filtered(rows)
         names = [f"picked_key_{i}" for i in range(len(pick.keys))]
-        best = exp.select(*[name(key) for key in names], aliased(call("max", name("picked_rank")), "picked_best"))
+        extreme = call("max" if pick.rising else "min", name("picked_rank"))
+        best = exp.select(*[name(key) for key in names], aliased(extreme, "picked_best"))
         best = best.from_("picked_rows").group_by(*[name(key) for key in names])
         joined = [exp.NullSafeEQ(this=name(key, "r"), expression=name(key, "b")) for key in names]
         joined.append(exp.NullSafeEQ(this=name("picked_rank", "r"), expression=name("picked_best", "b")))
@@ -219,17 +229,17 @@ class _Builder:
         return query.with_("picked_rows", as_=rows, materialized=True)
 
     def _merit(self, pick: Pick) -> Expression:
-        """What the picked row has the most of; null for null and NaN, which lose to any number."""
+        """What the picked row has the most of, or the least; null for null and NaN, which lose to any number."""
         value = self.scope.rank(pick.column)
-        if pick.column.kind.is_numeric or pick.column.is_size_label:
-            if pick.column.sql_type in ("FLOAT", "DOUBLE"):
-                value = call("nullif", value, cast(exp.Literal.string("nan"), pick.column.sql_type))
-            if pick.metric_column is not None:
-                falling = [self.scope.parameter(slot) for slot in pick.falling_metrics]
-                lower = exp.In(this=self.scope.value(pick.metric_column), expressions=falling)
-                return exp.Case(ifs=[exp.If(this=lower, true=_negated(value))], default=value)
-            return value if pick.rising else _negated(value)
-        return value
+        if pick.column.sql_type in ("FLOAT", "DOUBLE"):
+            value = call("nullif", value, cast(exp.Literal.string("nan"), pick.column.sql_type))
+        if pick.metric_column is None:
+            return value
+        falling = [self.scope.parameter(slot) for slot in pick.falling_metrics]
+        lower = exp.In(this=self.scope.value(pick.metric_column), expressions=falling)
+        if pick.column.kind is Kind.INTEGER:
+            value = cast(value, "HUGEINT")  # the least integer of a type has no negative there
+        return exp.Case(ifs=[exp.If(this=lower, true=_negated(value))], default=value)
 
     def ties(self) -> exp.Select:
         pick = self.shape.pick
@@ -264,7 +274,7 @@ class _Builder:
         if shape.grouped:
             return self.groups()
         projections = [self._projected(column) for column in shape.select]
-        if shape.limit is not None and not (shape.sort or shape.distinct or shape.pick):
+        if shape.limit is not None and shape.in_file_order:
             projections.append(name(shape.ordinal))  # from which a cursor goes on
         query = self.source(projections)
         if shape.distinct:
@@ -294,6 +304,8 @@ class _Builder:
         ]
         if last is not None:
             terms.append(_ordering(last, False))
+        if self.shape.grouped:
+            terms.extend(_label_texts(self.shape.groups))
         return query.order_by(*terms) if terms else query
 
     def _paged(self, query: exp.Select) -> exp.Select:
@@ -381,13 +393,15 @@ class _Builder:
         )])  # fmt: skip
         shown = [*index, *[f"{prefix}{position}" for position in range(width)]]
         query = exp.select(*[name(column) for column in shown]).from_(source)
-        terms, unresolved = [], list(late)
+        terms: list[Expression] = []
+        unresolved = list(late)
         for key in self.shape.sort:
             if isinstance(key, PlannedSort):
-                terms.append(_ordering(self.scope.rank(_plain_column(key.column)), key.desc))
+                terms.append(_ordering(self.scope.rank(key.column.computed), key.desc))
             else:
                 position = unresolved.pop(0)
                 terms.append(_ordering(name(f"{prefix}{position}"), key.desc))
+        terms.extend(_label_texts(pivot.index))
         return self._paged(query.order_by(*terms) if terms else query)
 
     def _prefix(self, index: Sequence[str]) -> str:
@@ -412,9 +426,9 @@ class _Builder:
         return query.limit(most)
 
 
-def _plain_column(column: Column) -> Column:
-    """A column of an earlier stage, by its name."""
-    return replace(column, derivation=None)
+def _label_texts(keys: Sequence[Column]) -> list[exp.Ordered]:
+    """What settles the order of groups whose size labels say one number in two ways: 60M and 0.06B."""
+    return [_ordering(name(key.name), False) for key in keys if key.is_size_label]
 
 
 def _list_item(column: Column) -> str:

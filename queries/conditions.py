@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from queries.errors import GrammarError, InvalidValueError, TypeMismatchError, UnknownValueError, nearest
 from queries.plan import Comparison, Every, Negation, Predicate, Slot, Some
+from queries.ranges import within_range
 from queries.request import And, Condition, Not, Operator, Or, Where
 from queries.schema import Column, Kind, Schema, parse_size_label
 from queries.values import canonical_value, parse_value
@@ -18,15 +20,21 @@ LONG_LIST = 64  # from here on a list is one parameter, and not one for each of 
 
 _ORDERING = frozenset({Operator.LT, Operator.LTE, Operator.GT, Operator.GTE, Operator.BETWEEN})
 _TEXT = frozenset({Operator.CONTAINS, Operator.STARTSWITH, Operator.ENDSWITH, Operator.GLOB})
+_FLAT = re.compile(r"(?:where|having)(?:\.and\[[0-9]+\])?")
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A predicate and the JSON that stands for it in the canonical query. ``predicate`` None holds for every row."""
+    """A predicate and the JSON that stands for it in the canonical query. ``predicate`` None holds for every row.
+
+    ``parts`` are the conditions that must all hold, in canonical form: what is read off them does not depend on how a
+    request was written.
+    """
 
     predicate: Predicate | None
     canonical: Any
+    parts: tuple[_Node, ...] = ()
 
 
 class ConditionResolver:
@@ -62,7 +70,22 @@ class ConditionResolver:
         if where is None:
             return Resolved(None, None)
         canonical = self._canonical(where, path)
-        return Resolved(self._predicate(canonical), canonical.json)
+        parts = canonical.parts if canonical.kind == "and" else (canonical,)
+        return Resolved(self._predicate(canonical), canonical.json, parts)
+
+    def pinned(self, resolved: Resolved, column: Column) -> tuple[Any, ...] | None:
+        """The values that a column may have, in order; None where no condition lists them."""
+        found: tuple[Any, ...] | None = None
+        for part in resolved.parts:
+            if part.column == column and part.ref is None and part.op in (Operator.EQ, Operator.IN):
+                values = self._texts(column, part.values) if column.is_size_label else part.values
+                found = values if found is None else tuple(value for value in found if value in values)
+        return found
+
+    def without(self, resolved: Resolved, column: Column) -> Predicate | None:
+        """The predicate without those parts that are about this column alone; None when nothing is left."""
+        rest = [part for part in resolved.parts if part.names() != {column.name}]
+        return Every(tuple(self._predicate(part) for part in rest)) if rest else None
 
     # --- first the canonical tree: names and values settled, parts flattened, sorted and without repeats
 
@@ -81,8 +104,9 @@ class ConditionResolver:
     def _condition(self, condition: Condition, path: str) -> _Node:
         op = condition.op
         column = self._find(condition.col, path)
-        # A filter of a URL is known to its user by its key.
-        param = path if path.startswith(("where", "having.")) and "[" in path else condition.col
+        # One of several filters, as a URL has them, is known by its column; what stands deeper, by its place.
+        own = f"having.{condition.col}" if path.startswith("having") else condition.col
+        param = own if _FLAT.fullmatch(path) else path
         self._check_operator(column, op, param)
         if condition.ref is not None:
             return self._comparison(condition, column, self._find(condition.ref, path), param)
@@ -203,14 +227,21 @@ class ConditionResolver:
         if op is Operator.ISNULL:
             return Comparison(column, op, negated=not node.values[0])
         values: tuple[Any, ...] = node.values
-        if column.is_size_label and op in (Operator.EQ, Operator.NE, Operator.IN, Operator.NOTIN):
-            # Labels are equal when their numbers are; the texts that have such a number are known.
-            wanted = frozenset(values)
-            texts = sorted(str(text) for text in self._schema.values_of(column) or () if _size(text) in wanted)
-            values, op = tuple(texts), Operator.IN if op in (Operator.EQ, Operator.IN) else Operator.NOTIN
+        if column.is_size_label and op not in _ORDERING | _TEXT:
+            # Labels are equal when their numbers are.
+            values = self._texts(column, values)
+            op = Operator.IN if op in (Operator.EQ, Operator.IN) else Operator.NOTIN
+        elif op not in _TEXT:
+            op, values = within_range(column, op, values)
         if op in (Operator.IN, Operator.NOTIN) and len(values) > LONG_LIST:
             return Comparison(column, op, (self._bind(list(values)),), listed=True)
         return Comparison(column, op, tuple(self._bind(value) for value in values))
+
+    def _texts(self, column: Column, numbers: tuple[Any, ...]) -> tuple[str, ...]:
+        """The texts in a column of size labels that stand for one of these numbers."""
+        wanted = frozenset(numbers)
+        source = self._schema.by_name.get(column.labels_of or column.name, column)
+        return tuple(sorted(str(text) for text in self._schema.values_of(source) or () if _size(text) in wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +255,11 @@ class _Node:
     op: Operator | None = None
     values: tuple[Any, ...] = ()
     ref: Column | None = None
+
+    def names(self) -> set[str]:
+        """The columns that it is about."""
+        own = {column.name for column in (self.column, self.ref) if column is not None}
+        return own.union(*(part.names() for part in self.parts))
 
 
 def _leaf(column: Column, op: Operator, more: dict[str, Any], values: tuple[Any, ...]) -> _Node:
@@ -271,32 +307,3 @@ def _comparable(left: Column, right: Column) -> bool:
         or left.kind is right.kind
         or (left.kind in times and right.kind in times)
     )
-
-
-def pinned_values(where: Where | None, schema: Schema, column: Column) -> tuple[str, ...] | None:
-    """The values that a top-level condition allows in a column; None where nothing pins it down."""
-    for condition in where.and_ if isinstance(where, And) else (where,) if where is not None else ():
-        if isinstance(condition, Condition) and condition.ref is None and schema.find(condition.col) == column:
-            if condition.op is Operator.EQ:
-                return (str(condition.value),)
-            if condition.op is Operator.IN and isinstance(condition.value, tuple):
-                return tuple(str(value) for value in condition.value)
-    return None
-
-
-def without(where: Where | None, schema: Schema, column: Column) -> Where | None:
-    """The condition without those top-level parts that are about one column alone."""
-    if where is None or not isinstance(where, And):
-        return None if where is not None and _columns(where, schema) == {column.name} else where
-    return And(and_=tuple(part for part in where.and_ if _columns(part, schema) != {column.name}))
-
-
-def _columns(where: Where, schema: Schema) -> set[str]:
-    match where:
-        case And(and_=parts) | Or(or_=parts):
-            return {name for part in parts for name in _columns(part, schema)}
-        case Not(not_=part):
-            return _columns(part, schema)
-        case Condition():
-            names = [where.col] if where.ref is None else [where.col, where.ref]
-            return {found.name if (found := schema.find(name)) else name for name in names}

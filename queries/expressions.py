@@ -85,8 +85,9 @@ class Scope:
 
     def rank(self, column: Column) -> Expression:
         """What a column is ordered by: itself, and for a size label its number."""
-        if column.is_size_label and column.name in self.tables:
-            return self.lookup(self.tables[column.name], self.value(column), "BIGINT")
+        table = self.tables.get(column.labels_of or column.name)
+        if column.is_size_label and table is not None:
+            return self.lookup(table, self.value(column), "BIGINT")
         return self.value(column)
 
     def lookup(self, table: tuple[Slot, Slot], text: Expression, sql_type: str) -> Expression:

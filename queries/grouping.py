@@ -47,10 +47,6 @@ class Grouping:
     outputs: tuple[GroupOutput, ...]
     canonical: list[list[Any]]
 
-    def late(self, key: Column) -> Column:
-        """A key as a column of the grouped relation."""
-        return _late(key)
-
     def find(self, name: str, param: str) -> Column:
         """An output by the name that the user sees, or a key by its alias."""
         found = self.schema.find(name)
@@ -59,7 +55,7 @@ class Grouping:
                 return output.column
         for key in self.keys:
             if found is not None and key.name == found.name:
-                return _late(key)
+                return key.computed
         names = [output.shown.name for output in self.outputs]
         raise UnknownColumnError(
             f"the grouped answer has no column {name!r}; it has {', '.join(names)}",
@@ -67,10 +63,6 @@ class Grouping:
             value=name,
             did_you_mean=nearest(name, names),
         )
-
-
-def _late(column: Column) -> Column:
-    return replace(column, derivation=None)
 
 
 def plan_grouping(planner: Resolver, request: QueryRequest) -> Grouping:
@@ -88,7 +80,7 @@ class _Builder:
         self.schema = planner.schema
         self.keys = keys
         self.aggregates: list[PlannedAggregate] = []
-        self.outputs = [GroupOutput(_late(key), planner.describe(key)) for key in keys]
+        self.outputs = [GroupOutput(key.computed, planner.describe(key)) for key in keys]
         self.canonical: list[list[Any]] = []
         self.names = {key.name for key in keys}
         self.aliases = {key.name.casefold() for key in keys}
@@ -122,9 +114,9 @@ class _Builder:
         schema = self.schema
         if one.col is None:
             if schema.value_column is not None:
-                return self._checked(one, Measure(schema.by_name[schema.value_column])), None
+                return _checked(one, Measure(schema.by_name[schema.value_column])), None
             if len(schema.measures) == 1:
-                return self._checked(one, Measure(schema.measures[0])), None
+                return _checked(one, Measure(schema.measures[0])), None
             if one.fn == "count":
                 return None, None
             names = [f"{one.fn}:{column.name}" for column in schema.measures]
@@ -136,14 +128,14 @@ class _Builder:
             )
         column = schema.find(one.col)
         if column is not None:
-            return self._checked(one, Measure(self.planner.find(one.col, "agg"))), None
+            return _checked(one, Measure(self.planner.find(one.col, "agg"))), None
         if schema.metric_column is not None and schema.value_column and one.col in schema.metric_names():
             if one.col not in self.metrics:
                 self.metrics[one.col] = self.planner.bind(one.col)
             measure = Measure(
                 schema.by_name[schema.value_column], schema.by_name[schema.metric_column], self.metrics[one.col]
             )
-            return self._checked(one, measure), one.col
+            return _checked(one, measure), one.col
         metrics = sorted(str(name) for name in schema.metric_names())
         raise UnknownColumnError(
             f"{schema.dataset} has no column and no metric {one.col!r}",
@@ -151,21 +143,6 @@ class _Builder:
             value=one.col,
             did_you_mean=nearest(one.col, [*schema.by_name, *schema.by_alias, *metrics]),
         )
-
-    def _checked(self, one: Aggregate, measure: Measure) -> Measure:
-        column = measure.column
-        fits = column.kind.is_numeric or column.kind is Kind.BOOLEAN
-        if one.fn in _NUMERIC_ONLY and not fits:
-            raise TypeMismatchError(
-                f"{one.fn} needs numbers, and {column.name} is {column.kind}",
-                param="agg",
-                value=f"{one.fn}:{column.name}",
-            )
-        if one.fn != "count" and not column.kind.is_ordered:
-            raise TypeMismatchError(
-                f"{column.name} is {column.kind}, of which only count can be taken", param="agg", value=one.fn
-            )
-        return measure
 
     def _add(self, fn: str, measure: Measure | None, metric: str | None, one: Aggregate) -> None:
         plain = one.as_ or f"{fn}{_suffix(one, measure, metric)}"
@@ -201,10 +178,31 @@ class _Builder:
             unit = None if fn == "var" else shown.unit
             direction = None if fn in ("std", "var", "sem", "sum") else shown.direction
         column = Column(alias, sql_type, role=Role.MEASURE, nullable=fn not in _COUNTING)
+        if measure is not None and measure.column.is_size_label and fn in _OF_THE_COLUMN:
+            column = replace(column, is_size_label=True, labels_of=measure.column.name)
         self.outputs.append(GroupOutput(column, OutputColumn(name, sql_type, unit, direction)))
 
     def _metric_name(self, measure: Measure) -> str | None:
         return next((name for name, slot in self.metrics.items() if slot == measure.metric), None)
+
+
+def _checked(one: Aggregate, measure: Measure) -> Measure:
+    check_aggregate(one.fn, measure.column)
+    return measure
+
+
+def check_aggregate(fn: str, column: Column) -> None:
+    """Raise GrammarError when there is no such aggregate, and TypeMismatchError when it does not fit the column."""
+    check_function(fn, param="agg")
+    fits = column.kind.is_numeric or column.kind is Kind.BOOLEAN
+    if fn in _NUMERIC_ONLY and not fits:
+        raise TypeMismatchError(
+            f"{fn} needs numbers, and {column.name} is {column.kind}", param="agg", value=f"{fn}:{column.name}"
+        )
+    if fn != "count" and not column.kind.is_ordered:
+        raise TypeMismatchError(
+            f"{column.name} is {column.kind}, of which only count can be taken", param="agg", value=fn
+        )
 
 
 def _suffix(one: Aggregate, measure: Measure | None, metric: str | None) -> str:

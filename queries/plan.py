@@ -154,6 +154,11 @@ class Shape:
     after: Slot | None
     tables: tuple[tuple[str, Slot, Slot], ...]
 
+    @property
+    def in_file_order(self) -> bool:
+        """Whether the rows are the version's own, in their order, so that a page can begin after an ordinal."""
+        return not (self.sort or self.grouped or self.distinct or self.pivot or self.pick)
+
 
 @dataclass(frozen=True, slots=True)
 class Facet:
@@ -184,9 +189,3 @@ class Plan:
     after: int | None
     total: bool
     explain: bool
-
-    @property
-    def may_page_by_ordinal(self) -> bool:
-        """Whether the rows come in the order of the files, so that a page can begin after an ordinal."""
-        shape = self.shape
-        return not (shape.sort or shape.grouped or shape.distinct or shape.pivot or shape.pick)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from queries.conditions import ConditionResolver, Resolved, pinned_values, without
+from queries.conditions import ConditionResolver, Resolved
 from queries.errors import (
     GrammarError,
     LimitExceededError,
@@ -19,7 +19,7 @@ from queries.errors import (
     UnknownColumnError,
     nearest,
 )
-from queries.grouping import Grouping, plan_grouping
+from queries.grouping import Grouping, check_aggregate, plan_grouping
 from queries.plan import (
     Facet,
     LateSort,
@@ -44,9 +44,10 @@ class Limits:
     max_columns: int = 5_000  # named in one request
 
 
-#: Where a page begins that a cursor asks for: rows skipped, and the ordinal after which it starts.
 @dataclass(frozen=True, slots=True)
 class Position:
+    """Where the page begins that a cursor asks for: how many rows stand before it, and after which ordinal."""
+
     offset: int = 0
     after: int | None = None
 
@@ -79,6 +80,7 @@ class _Planner:
         self.warnings: list[str] = []
         self.tables: dict[str, tuple[Slot, Slot]] = {}
         self.conditions = ConditionResolver(schema, self.find, self.bind, self.warn, strict=request.strict)
+        self.where = Resolved(None, None)
 
     # --- what every part needs
 
@@ -128,21 +130,26 @@ class _Planner:
     def columns(self, names: Sequence[str], param: str) -> tuple[Column, ...]:
         """The columns of a list, each once."""
         if len(names) > self.limits.max_columns:
-            raise LimitExceededError(f"{param} names {len(names)} columns; {self.limits.max_columns} is the most")
+            raise LimitExceededError(
+                f"{param} names {len(names)} columns; {self.limits.max_columns} is the most", param=param
+            )
         return tuple({column.name: column for column in (self.find(name, param) for name in names)}.values())
 
     # --- the parts, in the order of work
 
     def plan(self) -> Plan:
         request = self.request
-        where = self.conditions.resolve(request.where, "where")
+        where = self.where = self.conditions.resolve(request.where, "where")
         pick = self._pick()
-        grouping = plan_grouping(self, request) if request.group_by or request.aggs else None
+        # The aggregate of a pivot without groups is that of its cells.
+        is_grouped = bool(request.group_by or (request.aggs and request.pivot is None))
+        grouping = plan_grouping(self, request) if is_grouped else None
         having = self._having(grouping)
         pivot = self._pivot(grouping)
         select = self._select(grouping, pivot)
         sort = self._sort(grouping, pivot, select)
-        facets, facet_names = self._facets()
+        distinct = self._distinct(grouping, pivot)
+        facets = self._facets()
         core = {
             "dataset": self.schema.dataset,
             "where": where.canonical,
@@ -152,7 +159,7 @@ class _Planner:
             "having": having.canonical,
             **self._canonical_pivot(pivot),
             "select": [column.name for column in select] if request.select is not None else None,
-            "distinct": request.distinct or None,
+            "distinct": distinct or None,
             "sort": [_canonical_sort(key) for key in sort] or None,
         }
         base = _canonical(core)
@@ -163,7 +170,7 @@ class _Planner:
                 "limit": limit,
                 "offset": offset or None,
                 "after": after,
-                "facets": facet_names or None,
+                "facets": [facet.column.name for facet in facets] or None,
                 "explain": request.explain or None,
                 "strict": None if request.strict else False,
                 "total": None if request.total else False,
@@ -174,7 +181,7 @@ class _Planner:
             where=where.predicate,
             pick=pick,
             select=select,
-            distinct=request.distinct and grouping is None and pivot is None,
+            distinct=distinct,
             grouped=grouping is not None,
             groups=grouping.keys if grouping else (),
             aggregates=grouping.aggregates if grouping else (),
@@ -226,7 +233,7 @@ class _Planner:
         """Whether two rows may share the keys and the extreme, as far as the filters and the declared key tell."""
         fixed = {column.name for column in (*keys, extreme)}
         for column in self.schema.physical:
-            values = pinned_values(self.request.where, self.schema, column)
+            values = self.conditions.pinned(self.where, column)
             if values is not None and len(values) == 1:
                 fixed.add(column.name)
         return not self._identify(fixed)
@@ -245,7 +252,9 @@ class _Planner:
         else:
             column = self.find(best.col, "best_by")
         if not column.kind.is_ordered:
-            raise TypeMismatchError(f"best_by needs a column that has an order; {column.name} is {column.kind}")
+            raise TypeMismatchError(
+                f"best_by needs a column that has an order; {column.name} is {column.kind}", param="best_by"
+            )
         if best.desc is not None:
             return Pick(keys, column, rising=best.desc)
         return self._best_by_direction(keys, column)
@@ -261,7 +270,7 @@ class _Planner:
                 param="best_by",
             )
         metric_column = schema.by_name[schema.metric_column]
-        pinned = pinned_values(self.request.where, schema, metric_column)
+        pinned = self.conditions.pinned(self.where, metric_column)
         names = pinned if pinned is not None else sorted(str(name) for name in schema.metric_names())
         directions = {name: info.direction if (info := schema.metric_info(name)) else None for name in names}
         unknown = [name for name, direction in directions.items() if direction is None]
@@ -311,10 +320,10 @@ class _Planner:
             if request.pivot_values is not None:
                 raise GrammarError("pivot_values needs pivot", param="pivot_values")
             return None
-        if grouping is not None and request.group_by:
+        if grouping is not None:
             return self._pivot_of_groups(grouping, request.pivot)
         column = self.find(request.pivot, "pivot")
-        cell = self.find(request.pivot_values, "pivot_values") if request.pivot_values else self._only_measure("pivot")
+        cell, fn = self._pivot_cell()
         if not column.kind.is_ordered:
             raise TypeMismatchError(f"pivot needs a plain column; {column.name} is {column.kind}", param="pivot")
         if cell == column:
@@ -327,9 +336,30 @@ class _Planner:
         for one in index:
             if not one.kind.is_ordered:
                 raise TypeMismatchError(f"a pivot cannot group by {one.name}, which is {one.kind}", param="select")
-        fn = request.aggs[0].fn if request.aggs else None
         unique = self._identify({one.name for one in (*index, column)})
         return PlannedPivot(column, cell, index, fn, unique)
+
+    def _pivot_cell(self) -> tuple[Column, str | None]:
+        """The column that fills the cells of a pivot without groups, and the aggregate of those that repeat."""
+        given, aggs = self.request.pivot_values, self.request.aggs
+        if len(aggs) > 1 or (aggs and aggs[0].as_ is not None):
+            raise GrammarError(
+                "a pivot without group_by takes one aggregate, which its columns are not named by", param="agg"
+            )
+        named = [
+            self.find(name, param)
+            for name, param in ((given, "pivot_values"), *((one.col, "agg") for one in aggs))
+            if name
+        ]
+        if len(set(named)) > 1:
+            raise GrammarError(
+                f"pivot_values is {named[0].name}, and the aggregate is of {named[1].name}; name one column",
+                param="agg",
+            )
+        cell = named[0] if named else self._only_measure("pivot")
+        for one in aggs:
+            check_aggregate(one.fn, cell)
+        return cell, aggs[0].fn if aggs else None
 
     def _pivot_of_groups(self, grouping: Grouping, name: str) -> PlannedPivot:
         column = grouping.find(name, "pivot")
@@ -344,8 +374,8 @@ class _Planner:
         cell = grouping.find(values, "pivot_values") if values else grouping.outputs[len(grouping.keys)].column
         if cell.name == column.name or cell.name in {key.name for key in grouping.keys}:
             raise GrammarError("pivot_values must be one of the aggregates", param="pivot_values", value=values)
-        index = tuple(grouping.late(key) for key in grouping.keys if key.name != column.name)
-        return PlannedPivot(grouping.late(column), cell, index, None, unique=True)
+        index = tuple(key.computed for key in grouping.keys if key.name != column.name)
+        return PlannedPivot(column.computed, cell, index, None, unique=True)
 
     def _select(self, grouping: Grouping | None, pivot: PlannedPivot | None) -> tuple[Column, ...]:
         request = self.request
@@ -384,7 +414,7 @@ class _Planner:
         if grouping is not None and pivot is None:
             # Groups have no place in the file: what is left undecided goes by their keys.
             taken = {key.column.name for key in keys if isinstance(key, PlannedSort)}
-            rest = [grouping.late(key) for key in grouping.keys if key.name not in taken and key.kind.is_ordered]
+            rest = [key.computed for key in grouping.keys if key.name not in taken and key.kind.is_ordered]
             keys += [PlannedSort(column, desc=False) for column in rest]
         if pivot is not None:
             taken = {key.column.name for key in keys if isinstance(key, PlannedSort)}
@@ -397,15 +427,22 @@ class _Planner:
         column = next((column for column in pivot.index if column.name == name), None)
         return PlannedSort(column, key.desc) if column is not None else LateSort(key.col, key.desc)
 
-    def _facets(self) -> tuple[tuple[Facet, ...], list[str]]:
+    def _distinct(self, grouping: Grouping | None, pivot: PlannedPivot | None) -> bool:
+        """Whether rows may repeat that are to come once: groups and rows of a pivot never do."""
+        if self.request.distinct and grouping is not None and self.request.select is not None:
+            raise GrammarError(
+                "distinct does not go with group_by and select; leave out what is not to tell groups apart",
+                param="distinct",
+            )
+        return self.request.distinct and grouping is None and pivot is None
+
+    def _facets(self) -> tuple[Facet, ...]:
         facets = []
         for column in self.columns(self.request.facets, "facets"):
             if not column.kind.is_ordered:
                 raise TypeMismatchError(f"facets needs plain columns; {column.name} is {column.kind}", param="facets")
-            others = without(self.request.where, self.schema, column)
-            resolver = ConditionResolver(self.schema, self.find, self.bind, self.warn, strict=False)
-            facets.append(Facet(column, resolver.resolve(others, "where").predicate))
-        return tuple(facets), [facet.column.name for facet in facets]
+            facets.append(Facet(column, self.conditions.without(self.where, column)))
+        return tuple(facets)
 
     def _page(self) -> tuple[int | None, int, int | None]:
         """Limit, offset and the ordinal after which to begin."""
@@ -440,7 +477,7 @@ class _Planner:
         schema = self.schema
         if schema.metric_column is not None and column.name == schema.value_column:
             if metric is None:
-                pinned = pinned_values(self.request.where, schema, schema.by_name[schema.metric_column])
+                pinned = self.conditions.pinned(self.where, schema.by_name[schema.metric_column])
                 metric = pinned[0] if pinned is not None and len(pinned) == 1 else None
             info = schema.metric_info(metric) if metric is not None else None
             if info is not None:
@@ -461,12 +498,7 @@ class _Planner:
     def _canonical_pivot(self, pivot: PlannedPivot | None) -> dict[str, Any]:
         if pivot is None:
             return {}
-        given = self.request.pivot_values is not None
-        return {
-            "pivot": pivot.column.name,
-            "pivot_values": pivot.cell.name if given else None,
-            "pivot_fn": pivot.fn,
-        }
+        return {"pivot": pivot.column.name, "pivot_values": pivot.cell.name, "pivot_fn": pivot.fn}
 
 
 def _canonical(content: dict[str, Any]) -> str:

@@ -67,6 +67,10 @@ def _compile_comparison(node: Comparison, scope: Scope) -> Expression:
 def _compile_columns(node: Comparison, ref: Column, scope: Scope) -> Expression:
     labels = node.column.is_size_label and ref.is_size_label
     left, right = (scope.rank(one) if labels else scope.value(one) for one in (node.column, ref))
+    if _as_doubles(node.column, ref):
+        left, right = cast(left, "DOUBLE"), cast(right, "DOUBLE")
+    elif node.column.sql_type != ref.sql_type:
+        left, right = _in_range(left, node.column), _in_range(right, ref)
     compared = _COMPARISONS[node.op](this=left, expression=right)
     if node.op in (Operator.EQ, Operator.NE):
         return compared
@@ -76,6 +80,22 @@ def _compile_columns(node: Comparison, ref: Column, scope: Scope) -> Expression:
     # A null on one side makes it unknown, also where NaN on the other would make it false.
     missing = exp.or_(*[exp.Is(this=scope.value(one), expression=exp.Null()) for one in (node.column, ref)])
     return exp.Case(ifs=[exp.If(this=missing, true=exp.Null())], default=exp.and_(compared, *numbers))
+
+
+def _as_doubles(left: Column, right: Column) -> bool:
+    """Whether two columns hold numbers of different kinds.
+
+    DuckDB would round integers to 32 bits beside a FLOAT, and fail where a wide decimal has no room for the other's
+    scale.
+    """
+    if not (left.kind.is_numeric and right.kind.is_numeric) or left.sql_type == right.sql_type:
+        return False
+    return left.kind is not Kind.INTEGER or right.kind is not Kind.INTEGER
+
+
+def _in_range(value: Expression, column: Column) -> Expression:
+    """A time beside one of another type: DuckDB would take both for nanoseconds, which end in the year 2262."""
+    return cast(value, "TIMESTAMP") if column.sql_type == "TIMESTAMP_NS" else value
 
 
 def _compile_membership(node: Comparison, scope: Scope) -> Expression:

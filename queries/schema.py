@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Protocol
@@ -102,12 +102,14 @@ _SIZE_FACTOR = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 def parse_size_label(text: str) -> int | None:
     """The number that a size label stands for: ``60M`` is 60 000 000, ``1.4b`` is 1 400 000 000; else None.
 
-    Rounded to the nearest integer, so that ``1.4B`` does not suffer from the binary fraction of 1.4.
+    Rounded to the nearest integer, so that ``1.4B`` does not suffer from the binary fraction of 1.4. A number beyond
+    64 bits is the size of nothing.
     """
     match = _SIZE_LABEL.fullmatch(text) if len(text) <= _LONGEST_LABEL else None
     if match is None:
         return None
-    return round(float(match[1]) * _SIZE_FACTOR[match[2].upper()])
+    number = float(match[1]) * _SIZE_FACTOR[match[2].upper()]
+    return round(number) if number < 2**63 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +156,17 @@ class Column:
     aliases: tuple[str, ...] = ()
     derivation: Derivation | None = None
     is_size_label: bool = False
+    labels_of: str | None = None  # of an aggregate that is a size label: the column whose labels these are
     role_source: str = "inferred"  # or "definition"
 
     @property
     def kind(self) -> Kind:
         return kind_of(self.sql_type)
+
+    @property
+    def computed(self) -> Column:
+        """The column at a later stage of a query, where its value stands under its name."""
+        return replace(self, derivation=None)
 
 
 class ValueIndex(Protocol):
@@ -263,7 +271,9 @@ class Schema:
             return tuple(others)
         source = column.derivation.source if isinstance(column.derivation, (SizeLabel, Lookup)) else column.name
         key = self.index.key()
-        decided = self.index.determined_by([source], [name for name in key if name != source])
+        decided: frozenset[str] = frozenset()
+        if not isinstance(column.derivation, Product):  # a product decides none of its factors
+            decided = self.index.determined_by([source], [name for name in key if name != source])
         base = [name for name in key if name not in (source, column.name, cell.name) and name not in decided]
         if not key:
             base = [one.name for one in others if one.name != source]
@@ -276,7 +286,9 @@ class Schema:
         return self.by_name.get(name) or self.by_alias.get(name)
 
     def values_of(self, column: Column) -> frozenset[object] | None:
-        if self.index is None or column.derivation is not None:
+        """The distinct values of a physical column; None when they are not known, or too many to list."""
+        own = self.by_name.get(column.name)  # a column of a later stage may no longer say that it is derived
+        if self.index is None or own is None or own.derivation is not None:
             return None
         return self.index.values(column.name)
 

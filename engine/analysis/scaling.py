@@ -19,7 +19,8 @@ from engine.result import ResultMeta
 from queries.errors import GrammarError, InvalidValueError, TypeMismatchError, UnknownColumnError, nearest
 from queries.plan import OutputColumn
 from queries.request import And, BestBy, Condition, QueryRequest
-from queries.schema import Column, Role, Schema
+from queries.schema import Column, Role, Schema, parse_size_label
+from queries.values import parse_value
 
 if TYPE_CHECKING:
     from engine.engine import Engine, Prepared
@@ -252,7 +253,7 @@ def _at(
         if by:
             changes["best_by"] = BestBy(by=by, col=y.name if metric is None else None)
     elif value and (axis := schema.find(kind)) is not None and axis.kind.is_numeric:
-        parts.append(Condition(col=axis.name, value=value))
+        parts.append(Condition(col=axis.name, value=parse_value(axis, value, param="at")))
     else:
         raise GrammarError(
             f"at is last, best, or an axis and its value such as step:5000, and not {request.at!r}",
@@ -272,7 +273,14 @@ def _group(row: dict[str, Any], groups: Sequence[Column]) -> tuple[Any, ...]:
 
 
 def _group_order(rows: Sequence[dict[str, Any]], groups: Sequence[Column]) -> dict[tuple[Any, ...], int]:
-    """Groups in the order of their values, those with null last."""
-    found = {_group(row, groups) for row in rows}
-    ordered = sorted(found, key=lambda group: tuple((value is None, str(type(value)), value or 0) for value in group))
+    """Groups in the order of their values, sizes by their number, those with null last."""
+    sizes = [column.is_size_label for column in groups]
+
+    def rank(group: tuple[Any, ...]) -> tuple[Any, ...]:
+        numbers = [
+            parse_size_label(value) if size and value else value for value, size in zip(group, sizes, strict=True)
+        ]
+        return tuple((number is None, str(type(number)), number or 0) for number in numbers)
+
+    ordered = sorted({_group(row, groups) for row in rows}, key=rank)
     return {group: position for position, group in enumerate(ordered)}

@@ -1,0 +1,103 @@
+"""What the data says of its columns: values, keys, what follows from what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from engine.connection import Database
+from engine.profile import MAX_VALUES, Profile, quoted
+from queries.schema import Column, Role
+from tests.engine.support import write_parquet
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database([tmp_path])
+    yield database
+    database.close()
+
+
+def profile(database: Database, folder: Path, columns: dict[str, Any], *, key: tuple[str, ...] = ()) -> Profile:
+    table = pa.table(columns)
+    path = write_parquet(folder / "x.parquet", table)
+    database.define("rel", f"SELECT * FROM read_parquet('{path}')")
+    types = {"string": ("VARCHAR", Role.DIMENSION), "int64": ("BIGINT", Role.AXIS), "double": ("DOUBLE", Role.MEASURE)}
+    described = [Column(field.name, *types[str(field.type)]) for field in table.schema]
+    return Profile(database, "rel", described, table.num_rows, key)
+
+
+def test_values(database: Database, tmp_path: Path) -> None:
+    found = profile(database, tmp_path, {'a "b"': ["x", None, "x", ""], "n": [1, 1, 2, None]})
+    assert found.values('a "b"') == {"x", ""}
+    assert found.values("n") == {1, 2}
+
+
+def test_too_many_values(database: Database, tmp_path: Path) -> None:
+    found = profile(
+        database, tmp_path, {"n": range(MAX_VALUES + 1), "m": [at % MAX_VALUES for at in range(MAX_VALUES + 1)]}
+    )
+    assert found.values("n") is None
+    assert len(found.values("m") or ()) == MAX_VALUES
+
+
+SWEEP = {
+    "params": ["60M", "60M", "1B", "1B"],
+    "step": [0, 1, 0, 1],
+    "tokens": [0, 2, 0, 2],
+    "value": [0.5, 0.5, 0.5, 0.5],
+}
+
+
+def test_a_declared_key_is_believed_when_the_data_agrees(database: Database, tmp_path: Path) -> None:
+    assert profile(database, tmp_path, SWEEP, key=("step", "params")).key() == ("step", "params")
+    assert profile(database, tmp_path, SWEEP, key=("step",)).key() == ("params", "step")
+    assert profile(database, tmp_path, SWEEP, key=("gone", "params")).key() == ("params", "step")
+
+
+def test_the_fewest_columns_that_tell_rows_apart(database: Database, tmp_path: Path) -> None:
+    assert profile(database, tmp_path, SWEEP).key() == ("params", "step")
+    repeated = {name: [*values, values[0]] for name, values in SWEEP.items()}
+    assert profile(database, tmp_path, repeated).key() == ()
+    assert profile(database, tmp_path, {"value": [1.0, 2.0]}).key() == ()
+
+
+def test_null_is_a_value_of_a_key(database: Database, tmp_path: Path) -> None:
+    columns = {"params": ["60M", None], "step": [0, 0]}
+    assert profile(database, tmp_path, columns).key() == ("params",)
+    assert profile(database, tmp_path, {"params": pa.array([None, None], pa.string()), "step": [0, 0]}).key() == ()
+
+
+def test_what_follows(database: Database, tmp_path: Path) -> None:
+    columns = {
+        "step": [0, 0, 1, 1],
+        "tokens": [0, 0, 2, 2],
+        "none": pa.array([None] * 4, pa.int64()),
+        "some": pa.array([5, None, 7, 7], pa.int64()),
+        "free": [1, 2, 3, 4],
+        "fixed": [9, 9, 9, 9],
+    }
+    found = profile(database, tmp_path, columns)
+    others = ["step", "tokens", "none", "some", "free", "fixed"]
+    assert found.determined_by(["step"], others) == {"tokens", "none", "fixed"}
+    assert found.determined_by(["step", "free"], others) == {"tokens", "none", "some", "fixed"}
+    assert found.determined_by([], others) == {"none", "fixed"}
+
+
+def test_asked_once(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = profile(database, tmp_path, SWEEP)
+    first = (found.key(), found.values("params"), found.determined_by(["step"], ["tokens"]))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the data was asked again")
+
+    monkeypatch.setattr(database, "table", refuse)
+    assert (found.key(), found.values("params"), found.determined_by(["step"], ["tokens"])) == first
+
+
+def test_quoted() -> None:
+    assert quoted('say "hi"') == '"say ""hi"""'

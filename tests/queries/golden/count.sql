@@ -1,0 +1,6 @@
+SELECT
+  COUNT(*) AS "total"
+FROM "version"
+WHERE
+  "data" = $1
+-- $1: 'C4'

@@ -1,0 +1,23 @@
+SELECT
+  LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) AS "params_exact",
+  (
+    6.0 * CAST(LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) AS DOUBLE) * CAST("tokens" AS DOUBLE)
+  ) AS "compute"
+FROM "version"
+WHERE
+  (
+    6.0 * CAST(LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) AS DOUBLE) * CAST("tokens" AS DOUBLE)
+  ) > $3
+  AND NOT ISNAN(
+    (
+      6.0 * CAST(LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) AS DOUBLE) * CAST("tokens" AS DOUBLE)
+    )
+  )
+ORDER BY
+  (
+    6.0 * CAST(LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) AS DOUBLE) * CAST("tokens" AS DOUBLE)
+  ) ASC,
+  "_ordinal" ASC
+-- $1: ['60M', '150M', '1B']
+-- $2: [57078144, 151898880, 1176832000]
+-- $3: 1000000000000000.0

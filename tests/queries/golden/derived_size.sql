@@ -1,0 +1,9 @@
+SELECT
+  "params",
+  LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) AS "params_numeric"
+FROM "version"
+WHERE
+  LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) >= $3
+-- $1: ['150M', '1B', '60M', '60m']
+-- $2: [150000000, 1000000000, 60000000, 60000000]
+-- $3: 100000000

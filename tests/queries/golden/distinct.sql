@@ -1,0 +1,9 @@
+SELECT
+  "data",
+  "params"
+FROM "version"
+GROUP BY
+  "data",
+  "params"
+ORDER BY
+  MIN("_ordinal") ASC

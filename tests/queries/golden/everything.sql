@@ -1,0 +1,10 @@
+SELECT
+  "params",
+  "data",
+  "seed",
+  "step",
+  "tokens",
+  "metric",
+  "value",
+  "note"
+FROM "version"

@@ -1,0 +1,13 @@
+SELECT
+  "params",
+  "data",
+  "seed",
+  "step",
+  "tokens",
+  "metric",
+  "value",
+  "note"
+FROM "version"
+WHERE
+  "value" > $1 AND NOT ISNAN("value")
+-- $1: 0.5

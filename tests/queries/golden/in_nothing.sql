@@ -1,0 +1,12 @@
+SELECT
+  "params",
+  "data",
+  "seed",
+  "step",
+  "tokens",
+  "metric",
+  "value",
+  "note"
+FROM "version"
+WHERE
+  "step" <> "step"

@@ -1,0 +1,18 @@
+SELECT
+  "params",
+  "data",
+  "seed",
+  "step",
+  "tokens",
+  "metric",
+  "value",
+  "note"
+FROM "version"
+ORDER BY
+  "value" DESC,
+  "step" ASC,
+  "_ordinal" ASC
+LIMIT $1
+OFFSET $2
+-- $1: 100
+-- $2: 200
