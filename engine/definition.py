@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from queries.schema import MetricInfo, Role
 
 _ROLES = {role.value for role in Role}
+_COLUMN_FIELDS = ("role", "unit", "direction", "description", "alias")
 _DIRECTIONS = ("lower", "higher")
 
 _T = TypeVar("_T")
@@ -123,6 +124,10 @@ class _Parser:
         return parsed
 
     def _column(self, name: str, part: dict[str, Any]) -> ColumnDefinition:
+        for unknown in part.keys() - _COLUMN_FIELDS:
+            self.problems.append(
+                f"columns.{name}: {unknown} is not a field of a column; {', '.join(_COLUMN_FIELDS)} are"
+            )
         role = self._text(part, "role")
         if role is not None and role not in _ROLES:
             self.problems.append(f"columns.{name}: role {role!r} is none of {', '.join(sorted(_ROLES))}")

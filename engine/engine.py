@@ -279,7 +279,7 @@ class Engine:
         identity = Identity(version.dataset, version.version.name, version.content_id, plan.query_id)
         rows = self.database.stream(compiled.sql, compiled.params)
         try:
-            return ResultStream(identity, rows, compiled.columns, page, extras)
+            return ResultStream(identity, rows, _with_units(prepared, compiled.columns, pivot_values), page, extras)
         except BaseException:
             rows.close()
             raise
@@ -462,6 +462,21 @@ class Engine:
 
     def _definition_of(self, dataset: str) -> str | None:
         return definition_text(self.config.definitions, self.store, dataset)
+
+
+def _with_units(
+    prepared: Prepared, columns: tuple[OutputColumn, ...], pivot_values: Sequence[object]
+) -> tuple[OutputColumn, ...]:
+    """The columns of a pivot by metric with the unit and direction of each metric; any others as they are."""
+    pivot, schema = prepared.plan.shape.pivot, prepared.version.schema
+    if pivot is None or pivot.column.name != schema.metric_column or pivot.cell.name != schema.value_column:
+        return columns
+    start = len(columns) - len(pivot_values)
+    infos = [schema.metric_info(str(value)) for value in pivot_values]
+    return columns[:start] + tuple(
+        column if info is None else replace(column, unit=info.unit, direction=info.direction)
+        for column, info in zip(columns[start:], infos, strict=True)
+    )
 
 
 def _with_one_more(plan: Plan) -> Plan:

@@ -15,7 +15,9 @@ from queries.ranges import within_range
 from queries.request import And, Condition, Not, Operator, Or, Where
 from queries.schema import Column, Kind, Schema, parse_size_label
 from queries.values import canonical_value, parse_value
+from queries.vocabulary import shown
 
+MOST_NAMED = 8  # values of a dimension that an error lists
 LONG_LIST = 64  # from here on a list is one parameter, and not one for each of its items
 
 _ORDERING = frozenset({Operator.LT, Operator.LTE, Operator.GT, Operator.GTE, Operator.BETWEEN})
@@ -115,7 +117,8 @@ class ConditionResolver:
             return _leaf(column, op, {"value": wanted}, (wanted,))
         values = self._values(column, op, condition.value, param)
         if op in (Operator.EQ, Operator.IN):
-            self._check_known(column, values, param)
+            given = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+            self._check_known(column, values, given, param)
         if op in (Operator.IN, Operator.NOTIN):
             values = tuple({_text(canonical_value(value)): value for value in values}.values())
             values = tuple(sorted(values, key=lambda value: _text(canonical_value(value))))
@@ -159,11 +162,15 @@ class ConditionResolver:
             items = given if isinstance(given, tuple) else (given,)
             if op is Operator.BETWEEN and len(items) != 2:
                 raise GrammarError(
-                    f"between takes two values, the lower and the upper, and got {len(items)}", param=param, value=given
+                    f"between takes two values, the lower and the upper, and got {len(items)}",
+                    param=param,
+                    value=shown(given, quote=False),
                 )
         else:
             if isinstance(given, tuple):
-                raise GrammarError(f"{op} takes one value and got {len(given)}; use in", param=param, value=given)
+                raise GrammarError(
+                    f"{op} takes one value and got {len(given)}; use in", param=param, value=shown(given, quote=False)
+                )
             items = (given,)
         if any(item is None for item in items):
             raise InvalidValueError(
@@ -187,17 +194,19 @@ class ConditionResolver:
                     f"{column.name} holds sizes such as 60M or 1.4B, and {value!r} is none", param=param, value=value
                 )
 
-    def _check_known(self, column: Column, values: tuple[Any, ...], param: str) -> None:
+    def _check_known(self, column: Column, values: tuple[Any, ...], written: tuple[object, ...], param: str) -> None:
+        """Refuse, or warn of, values that a dimension does not have; errors repeat them as they were written."""
         known = self._known(column)
         if known is None:
             return
-        for value in values:
+        for value, text in zip(values, written, strict=True):
             if value in known:
                 continue
-            suggestions = nearest(str(value), sorted(str(item) for item in self._schema.values_of(column) or ()))
-            detail = f"{column.name} has no value {str(value)!r}"
+            values_there = sorted(self._schema.values_of(column) or (), key=_rank)
+            suggestions = nearest(str(text), map(str, values_there))
+            detail = f"{column.name} has no value {shown(text)}"
             if self._strict:
-                raise UnknownValueError(detail, param=param, value=value, did_you_mean=suggestions)
+                raise UnknownValueError(detail, param=param, value=shown(text, quote=False), did_you_mean=suggestions)
             self._warn(detail + (f"; did you mean {suggestions[0]!r}?" if suggestions else ""))
 
     def _known(self, column: Column) -> frozenset[object] | None:
@@ -285,6 +294,19 @@ def _size(value: object) -> object:
     """A size label as the number it stands for."""
     number = parse_size_label(value) if isinstance(value, str) else None
     return value if number is None else number
+
+
+def _rank(value: object) -> tuple[bool, float, str]:
+    """Numbers and sizes by their number, before texts."""
+    number = _size(value)
+    is_text = not isinstance(number, (int, float))
+    return is_text, 0.0 if is_text else float(str(number)), str(value)
+
+
+def _listed(values: list[object]) -> str:
+    named = ", ".join(shown(value) for value in values[:MOST_NAMED])
+    rest = len(values) - MOST_NAMED
+    return f"{named} and {rest} more" if rest > 0 else named or "none"
 
 
 def _as_text(column: Column) -> Column:

@@ -146,7 +146,7 @@ class _Builder:
 
     def _add(self, fn: str, measure: Measure | None, metric: str | None, one: Aggregate) -> None:
         plain = one.as_ or f"{fn}{_suffix(one, measure, metric)}"
-        if plain in self.names and one.as_ is None and measure is not None:
+        if plain in {key.name for key in self.keys} and one.as_ is None and measure is not None:
             plain = f"{fn}_{metric or measure.column.name}"
         if plain in self.names:
             raise GrammarError(f"two columns of the answer would be called {plain!r}", param="agg", value=plain)
@@ -206,8 +206,9 @@ def check_aggregate(fn: str, column: Column) -> None:
 
 
 def _suffix(one: Aggregate, measure: Measure | None, metric: str | None) -> str:
-    """What follows the function in a name: nothing when no column was named."""
-    return "" if one.col is None or measure is None else f"_{metric or measure.column.name}"
+    """What follows the function in a name: nothing when no column was named, or when it goes without saying."""
+    unsaid = one.col is None or one.as_ == one.fn
+    return "" if unsaid or measure is None else f"_{metric or measure.column.name}"
 
 
 def output_type(fn: str, measure: Measure | None) -> str:

@@ -231,15 +231,14 @@ class _Planner:
 
     def _may_tie(self, keys: Sequence[Column], extreme: Column) -> bool:
         """Whether two rows may share the keys and the extreme, as far as the filters and the declared key tell."""
-        fixed = {column.name for column in (*keys, extreme)}
+        return not self._identify({column.name for column in (*keys, extreme)})
+
+    def _identify(self, names: set[str]) -> bool:
+        """Whether columns tell all rows under the filters apart, those that the filters fix to one value included."""
         for column in self.schema.physical:
             values = self.conditions.pinned(self.where, column)
             if values is not None and len(values) == 1:
-                fixed.add(column.name)
-        return not self._identify(fixed)
-
-    def _identify(self, names: set[str]) -> bool:
-        """Whether columns tell all rows of the version apart."""
+                names = names | {column.name}
         key = self.schema.index.key() if self.schema.index is not None else ()
         return bool(key) and set(key) <= names
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from engine.engine import Engine, Prepared
 
 FORMS = ("ols",)
+_PLACES = ("step", "tokens")  # exact places in training; equal compute is met by no two sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +253,11 @@ def _at(
     elif request.at == "best":
         if by:
             changes["best_by"] = BestBy(by=by, col=y.name if metric is None else None)
-    elif value and (axis := schema.find(kind)) is not None and axis.kind.is_numeric:
+    elif value and kind in _PLACES and (axis := schema.find(kind)) is not None and axis.kind.is_numeric:
         parts.append(Condition(col=axis.name, value=parse_value(axis, value, param="at")))
     else:
         raise GrammarError(
-            f"at is last, best, or an axis and its value such as step:5000, and not {request.at!r}",
+            f"at is last, best, step:N or tokens:N, where there is such a column, and not {request.at!r}",
             param="at",
             value=request.at,
         )

@@ -51,7 +51,8 @@ def list_drops(store: Store, dataset: str) -> list[str]:
 
 
 def _folders(store: Store) -> list[str]:
-    return [key.removesuffix("/") for key in store.list("") if key.endswith("/")]
+    # By name and not by key: "a-b/" comes before "a/".
+    return sorted(key.removesuffix("/") for key in store.list("") if key.endswith("/"))
 
 
 class DatasetLogs:

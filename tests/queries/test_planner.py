@@ -283,7 +283,7 @@ REFUSED: dict[str, tuple[QueryRequest, type[QueryError], dict[str, Any]]] = {
         {"did_you_mean": ("Dolma1.6++", "Dolma1.7")},
     ),
     "value of a number": (long(where=is_("seed", 7)), UnknownValueError, {"param": "seed", "value": "7"}),
-    "value of a size": (long(where=is_("params", "61M")), UnknownValueError, {"param": "params"}),
+    "value of a size": (long(where=is_("params", "61M")), UnknownValueError, {"param": "params", "value": "61M"}),
     "no number": (long(where=is_("step", "many")), InvalidValueError, {"param": "step", "value": "many"}),
 }
 
@@ -323,7 +323,7 @@ def test_the_largest_limit_is_allowed(most: int) -> None:
 class TestNotStrict:
     def test_an_unknown_value_is_a_warning(self) -> None:
         planned = plan(long(where=is_("data", ("C4", "Dolma17"), "in"), strict=False))
-        assert planned.warnings == ("data has no value 'Dolma17'; did you mean 'Dolma1.7'?",)
+        assert planned.warnings == ("data has no value \"Dolma17\"; did you mean 'Dolma1.7'?",)
 
     def test_said_once(self) -> None:
         request = long(where=every(is_("data", "x"), is_("recipe", "x"), not_(is_("data", "x"))), strict=False)

@@ -8,10 +8,19 @@ SELECT
   "value",
   "note"
 FROM "version"
+WHERE
+  "_ordinal" IN (
+    SELECT
+      "_ordinal"
+    FROM "version"
+    ORDER BY
+      "value" ASC,
+      "_ordinal" ASC
+    LIMIT $1
+    OFFSET $2
+  )
 ORDER BY
   "value" ASC,
   "_ordinal" ASC
-LIMIT $1
-OFFSET $2
 -- $1: 10
 -- $2: 20

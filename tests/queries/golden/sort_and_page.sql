@@ -8,11 +8,21 @@ SELECT
   "value",
   "note"
 FROM "version"
+WHERE
+  "_ordinal" IN (
+    SELECT
+      "_ordinal"
+    FROM "version"
+    ORDER BY
+      "value" DESC,
+      "step" ASC,
+      "_ordinal" ASC
+    LIMIT $1
+    OFFSET $2
+  )
 ORDER BY
   "value" DESC,
   "step" ASC,
   "_ordinal" ASC
-LIMIT $1
-OFFSET $2
 -- $1: 100
 -- $2: 200
