@@ -1,0 +1,233 @@
+"""From a question to a response: the one way that every answer of a query takes, whatever route asked for it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import pyarrow as pa
+from starlette.requests import Request
+from starlette.responses import Response
+
+from engine import DatasetVersion, Engine, EngineError, Prepared, ResultMeta
+from server.caching import LATEST, PINNED, is_match, is_pin, make_etag
+from server.compression import MIN_BYTES, compress, make_compressor
+from server.encoding import Format, Payload
+from server.envelope import describe_meta
+from server.errors import HttpError
+from server.links import Address
+from server.negotiation import VARY, Coding, choose_coding, choose_format
+from server.streaming import Head, HeadOnlyResponse, ProducedResponse
+
+
+class Rows(Protocol):
+    """The rows of an answer, as ``engine.ResultStream`` gives them."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    @property
+    def complete(self) -> bool: ...
+
+    @property
+    def engine_s(self) -> float: ...
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]: ...
+
+    def meta(self) -> ResultMeta: ...
+
+    def count(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer as the engine gives it; ``extras`` stand between ``data`` and ``meta``."""
+
+    rows: Rows
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, settled so far that nothing but the data decides the answer.
+
+    Attributes
+    ----------
+    version, query_id
+        What determines the answer.
+    run
+        Starts the query.
+    address
+        What was asked, as a URL.
+    pinned
+        A URL that always gives this very answer; None when no URL can say it.
+    is_pinned
+        Whether ``address`` is such a URL already.
+    format_name
+        The format that the query named itself.
+    """
+
+    version: DatasetVersion
+    query_id: str
+    run: Callable[[], Found]
+    address: Address
+    pinned: Address | None
+    is_pinned: bool
+    format_name: str | None = None
+
+
+def ask(
+    engine: Engine,
+    prepared: Prepared,
+    address: Address,
+    format_name: str | None,
+    *,
+    pinned: Address | None = None,
+) -> Question:
+    """The question that a prepared query asks. Without ``pinned``, adding the version is what pins the address."""
+    is_direct = pinned is None
+    return Question(
+        prepared.version,
+        prepared.query_id,
+        lambda: Found(engine.stream(prepared)),
+        address,
+        address.having(version=prepared.version.version.name) if pinned is None else pinned,
+        is_direct and is_pin(prepared.request.version),
+        format_name,
+    )
+
+
+def answer(request: Request, question: Question) -> Response:
+    """The response to a question. It compares ETags first, and does nothing else when they are equal.
+
+    Raises
+    ------
+    HttpError
+        406, and 412 for a POST whose ``If-None-Match`` holds.
+    """
+    form = choose_format(request.headers.get("accept"), question.format_name)
+    coding = choose_coding(request.headers.get("accept-encoding"))
+    etag = _etag(question, form, coding)
+    headers = {"ETag": etag, "Vary": VARY, "Cache-Control": PINNED if question.is_pinned else LATEST}
+    if question.pinned is not None and not question.is_pinned:
+        headers["Content-Location"] = question.pinned.url
+    if is_match(request.headers.get("if-none-match"), etag):
+        if request.method != "GET":
+            raise HttpError(412, "precondition_failed", "the answer is the one that If-None-Match names")
+        return Response(status_code=304, headers=headers)
+    headers["Content-Type"] = form.content_type
+    if request.scope.get("is_head"):
+        return HeadOnlyResponse(headers)
+    return ProducedResponse(_Answer(question, form, coding), headers)
+
+
+class _Answer:
+    """Runs a query and encodes its rows."""
+
+    def __init__(self, question: Question, form: Format, coding: Coding) -> None:
+        self._question = question
+        self._form = form
+        self._coding = coding
+        self._found: Found | None = None
+        self._is_cancelled = threading.Event()
+        self._started = time.perf_counter()
+
+    def begin(self) -> tuple[Head, Iterator[bytes]]:
+        found = self._found = self._question.run()
+        if self._is_cancelled.is_set():
+            raise EngineError("nobody waits for the answer any more")
+        rows = found.rows
+        payload = Payload(
+            rows.schema,
+            rows,
+            rows.complete,
+            opening=lambda: self._opening(found),
+            closing=lambda nonfinite: self._envelope(found, nonfinite=nonfinite),
+        )
+        pieces = self._form.encode(payload)
+        if not rows.complete:
+            headers = self._timing(rows)
+            if self._coding.name is None:
+                return Head(headers), pieces
+            return Head({**headers, "Content-Encoding": self._coding.name}), _compressed(pieces, self._coding.name)
+        body = b"".join(pieces)
+        headers = self._next_link(rows.meta())
+        if self._coding.name is not None and (len(body) >= MIN_BYTES or self._coding.is_forced):
+            body = compress(body, self._coding.name)
+            headers["Content-Encoding"] = self._coding.name
+        return Head({**headers, **self._timing(rows)}, len(body)), iter((body,))
+
+    def cancel(self) -> None:
+        self._is_cancelled.set()
+        self.close()
+
+    def close(self) -> None:
+        if self._found is not None:
+            self._found.rows.close()
+
+    def _opening(self, found: Found) -> dict[str, Any]:
+        """The envelope before the rows: what a count can tell stands in it, and where the next page begins does not."""
+        returned = found.rows.count()
+        meta = found.rows.meta()
+        is_cut = meta.limit is not None and meta.total is not None and meta.total > meta.offset + returned
+        known = {"returned": returned, "truncated": is_cut if meta.total is not None or meta.limit is None else None}
+        return self._envelope(found, known)
+
+    def _envelope(
+        self, found: Found, known: Mapping[str, Any] | None = None, *, nonfinite: int | None = None
+    ) -> dict[str, Any]:
+        meta = found.rows.meta()
+        counted = {} if nonfinite is None else {"nonfinite": nonfinite}
+        content = {**describe_meta(meta), **counted, **(known or {})}
+        return {**found.extras, "meta": content, "links": self._links(meta)}
+
+    def _links(self, meta: ResultMeta) -> dict[str, str | None]:
+        question = self._question
+        following = self._next_address(meta)
+        arrow = question.pinned if question.address.path == "/api/query" else question.address
+        return {
+            "self": question.address.url,
+            "pinned": question.pinned.url if question.pinned else None,
+            "next": following.url if following else None,
+            "arrow": arrow.having(format="arrow").url if arrow else None,
+        }
+
+    def _next_address(self, meta: ResultMeta) -> Address | None:
+        if meta.next_cursor is None or self._question.pinned is None:
+            return None
+        return self._question.pinned.having(cursor=meta.next_cursor, offset=None)
+
+    def _next_link(self, meta: ResultMeta) -> dict[str, str]:
+        following = self._next_address(meta)
+        return {"Link": f'<{following.url}>; rel="next"'} if following else {}
+
+    def _timing(self, rows: Rows) -> dict[str, str]:
+        total_ms = (time.perf_counter() - self._started) * 1_000
+        return {"Server-Timing": f"engine;dur={rows.engine_s * 1_000:.2f}, total;dur={total_ms:.2f}"}
+
+
+def _etag(question: Question, form: Format, coding: Coding) -> str:
+    version = question.version.version
+    definition = hashlib.sha256((version.definition or "").encode()).hexdigest()
+    return make_etag(
+        version.dataset,
+        version.name,
+        version.content_id,
+        definition,  # units and directions stand in the answer; a store without a log may change them in place
+        question.query_id,
+        form.name,
+        coding.name or "identity",
+    )
+
+
+def _compressed(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:
+    compressor = make_compressor(coding)
+    for piece in pieces:
+        yield compressor.feed(piece)
+    yield compressor.finish()

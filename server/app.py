@@ -1,0 +1,92 @@
+"""The application: wires routes, errors and the engine together, and decides nothing else."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import RedirectResponse
+
+from engine.engine import Engine
+from server.caching import code_version
+from server.errors import ProblemMiddleware, install_error_handlers
+from server.head import HeadMiddleware
+from server.openapi import components
+from server.routes import datasets, docs, files, health, publishing, queries, visualize
+from server.settings import Settings
+from server.version import application_version
+
+_LOGGER = logging.getLogger(__name__)
+
+_EXPOSED = "Accept-Ranges Content-Encoding Content-Location Content-Range ETag Link Location Retry-After Server-Timing"
+_DESCRIPTION = (
+    "Experiment results as immutable versions: filter, group and page through them, as JSON, columnar JSON, NDJSON, "
+    "CSV, Arrow or parquet."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application. It opens the store when it starts, and not before."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = await anyio.to_thread.run_sync(Engine, settings.engine_config())
+        try:
+            await anyio.to_thread.run_sync(code_version)  # it reads all of the code, once
+            app.state.engine = engine
+            if settings.ingest and not engine.store.read_only:
+                engine.start_ingest(settings.poll_interval_s)
+            yield
+        finally:
+            await anyio.to_thread.run_sync(engine.close)
+
+    app = FastAPI(
+        title="By Tomorrow",
+        description=_DESCRIPTION,
+        version=application_version(),
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # FastAPI's pages load their scripts from another host; ours is in routes/docs.py
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    api = APIRouter(prefix="/api")
+    for routes in (health, datasets, files, publishing, queries, visualize, docs):
+        api.include_router(routes.router)
+    app.include_router(api)
+    app.add_api_route("/", _to_docs, include_in_schema=False)
+    install_error_handlers(app)
+    # The one added last sees a request first.
+    app.add_middleware(ProblemMiddleware)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "HEAD", "POST"],
+        allow_headers=["Accept", "Content-Type", "If-None-Match", "If-Range", "Range"],
+        expose_headers=_EXPOSED.split(),
+        max_age=86_400,
+    )
+    app.add_middleware(HeadMiddleware)
+    app.openapi = lambda: _describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def _to_docs() -> RedirectResponse:
+    """There is no page yet; what can be asked is the next best thing."""
+    return RedirectResponse("/api/docs")
+
+
+def _describe(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(components())
+        app.openapi_schema = document
+    return app.openapi_schema

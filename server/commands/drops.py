@@ -1,0 +1,38 @@
+"""Dropped files that the log does not know yet: which they are, and taking them in while somebody waits."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine import Engine
+    from engine.store import IngestEvent, ObjectStat
+
+PATIENCE_S = 5.0  # beyond the time that a file has to hold still
+
+
+def waiting_drops(engine: Engine, dataset: str) -> list[ObjectStat]:
+    """The dropped files of a dataset that are neither a version nor rejected; raises EngineError."""
+    from engine.store import Source
+    from engine.store.catalogue import list_drops
+
+    state = engine.state(dataset)
+    found = [stat for key in list_drops(engine.store, dataset) if (stat := engine.store.stat(key.rstrip("/")))]
+    return [drop for drop in found if not state.known_drop(Source(drop.key, drop.etag, drop.size))]
+
+
+def wait_for_drops(engine: Engine, dataset: str | None) -> list[IngestEvent]:
+    """Poll until nothing waits any more, or until what waits has had its time to hold still."""
+    from engine.store.ingest import TEXT_PATIENCE
+
+    until = time.monotonic() + engine.config.drop_settle_s * TEXT_PATIENCE + PATIENCE_S
+    events = engine.poll(dataset)
+    while time.monotonic() < until and not engine.store.read_only:
+        names = engine.dataset_names() if dataset is None else [dataset]
+        failed = {event.key for event in events if event.kind == "failed"}
+        if not any(drop.key not in failed for name in names for drop in waiting_drops(engine, name)):
+            break
+        time.sleep(min(0.2, max(engine.config.drop_settle_s, 0.01)))
+        events += engine.poll(dataset)
+    return events
