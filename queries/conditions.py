@@ -206,7 +206,12 @@ class ConditionResolver:
             suggestions = nearest(str(text), map(str, values_there))
             detail = f"{column.name} has no value {shown(text)}"
             if self._strict:
-                raise UnknownValueError(detail, param=param, value=shown(text, quote=False), did_you_mean=suggestions)
+                raise UnknownValueError(
+                    f"{detail}; it has {_listed(values_there)}",
+                    param=param,
+                    value=shown(text, quote=False),
+                    did_you_mean=suggestions,
+                )
             self._warn(detail + (f"; did you mean {suggestions[0]!r}?" if suggestions else ""))
 
     def _known(self, column: Column) -> frozenset[object] | None:
