@@ -133,7 +133,9 @@ class Rows:
         batch_rows: int,
         check: Callable[[duckdb.DuckDBPyConnection], None],
     ) -> None:
-        with self._working():
+        with self._lock, self._working():
+            if self._done:
+                raise EngineError("the query was closed before it began")
             check(self._cursor)
             relation = self._cursor.sql(sql, params=parameters)
             if relation is None:  # a statement without an answer
@@ -288,9 +290,11 @@ class Database:
         timeout_s: float | None = None,
         batch_rows: int = BATCH_ROWS,
         nested: bool = False,
+        started: Callable[[Rows], None] | None = None,
     ) -> Rows:
         """Start a query and return its rows as a stream of Arrow batches.
 
+        ``started`` is given the rows before the first of them is there, so that another thread may close them.
         ``nested`` is for a helper query of one that already holds a slot: it takes none, or two such queries could
         wait for each other for ever.
 
@@ -313,6 +317,8 @@ class Database:
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         rows = Rows(cursor, self._watchdog, limit_s, release, lambda error: translate(error, self._hidden))
         try:
+            if started is not None:
+                started(rows)
             rows._start(sql, parameters, batch_rows, lambda cursor: self._require_select(cursor, sql))
         except BaseException:
             rows.close()

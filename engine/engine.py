@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.config import EngineConfig
-from engine.connection import Database
+from engine.connection import Database, Rows
 from engine.definition import NamedQuery
 from engine.errors import (
     DatasetNotFoundError,
@@ -23,7 +23,7 @@ from engine.errors import (
     NamedQueryNotFoundError,
     ResultTooLargeError,
 )
-from engine.result import Extras, Identity, Page, QueryResult, ResultStream
+from engine.result import Extras, Identity, Page, QueryResult, ResultStream, python_rows
 from engine.settings import load_settings
 from engine.store import (
     DatasetLogs,
@@ -229,7 +229,7 @@ class Engine:
             version = self.version(request.dataset, request.version)
             return Prepared(request, version, plan_query(request, version.schema, self._limits))
         state = self.state(request.dataset)
-        cursor, version = self._resolve_cursor(state, request)
+        cursor, version = self._resolve_cursor(state, request.cursor, request.version)
         plan = plan_query(request, version.schema, self._limits, Position(cursor.offset, cursor.after))
         if plan.base_id[:_PREFIX_DIGITS] != cursor.query:
             raise CursorError(
@@ -239,16 +239,19 @@ class Engine:
             )
         return Prepared(request, version, plan)
 
-    def _resolve_cursor(self, state: DatasetState, request: QueryRequest) -> tuple[Cursor, DatasetVersion]:
+    def version_of_cursor(self, name: str, cursor: str, spec: str | int | None = None) -> DatasetVersion:
+        """The version that a cursor of a dataset belongs to; raises CursorError, also when ``spec`` is another."""
+        return self._resolve_cursor(self.state(name), cursor, spec)[1]
+
+    def _resolve_cursor(self, state: DatasetState, text: str, spec: str | int | None) -> tuple[Cursor, DatasetVersion]:
         """The cursor, and the version that it belongs to, whatever is the latest by now."""
-        text = request.cursor or ""
-        cursor = decode_cursor(text, self._cursor_key(request.dataset))
+        cursor = decode_cursor(text, self._cursor_key(state.dataset))
         version = state.number(cursor.version)
         if version is None or not version.content_id.startswith(cursor.content_id):
             raise CursorError("this cursor belongs to a version that is not here", param="cursor", value=text)
-        if request.version not in (None, "latest") and state.resolve(request.version) != version:
+        if spec not in (None, "latest") and state.resolve(spec) != version:
             raise CursorError(
-                f"this cursor belongs to {version.name}, and the request names {request.version}",
+                f"this cursor belongs to {version.name}, and the request names {spec}",
                 param="cursor",
                 value=text,
             )
@@ -258,8 +261,13 @@ class Engine:
         # Not a secret: a cursor says nothing that an offset could not. The key makes every change to one noticed.
         return hashlib.sha256(b"bytomorrow cursor 1\0" + dataset.encode()).digest()
 
-    def stream(self, prepared: Prepared) -> ResultStream:
+    def stream(self, prepared: Prepared, *, started: Callable[[Rows], None] | None = None) -> ResultStream:
         """Run a prepared request; its rows as a stream of Arrow batches.
+
+        Parameters
+        ----------
+        started
+            Given what runs before there is a first row, so that another thread may close it.
 
         Raises
         ------
@@ -277,7 +285,7 @@ class Engine:
         has_ordinal = plan.limit is not None and plan.shape.in_file_order
         page = Page(plan.limit, plan.offset, plan.total, has_ordinal, count, self._cursor_maker(prepared))
         identity = Identity(version.dataset, version.version.name, version.content_id, plan.query_id)
-        rows = self.database.stream(compiled.sql, compiled.params)
+        rows = self.database.stream(compiled.sql, compiled.params, started=started)
         try:
             return ResultStream(identity, rows, _with_units(prepared, compiled.columns, pivot_values), page, extras)
         except BaseException:
@@ -306,7 +314,6 @@ class Engine:
             "plan": readable.column(1)[0].as_py(),
             "files": files,
             "rows_read": _rows_read(analysed.get("operator", [])),
-            "bytes_read": analysed.get("io", {}).get("total_bytes_read"),
         }
 
     def _pivot_values(self, prepared: Prepared) -> Sequence[object]:
@@ -372,7 +379,7 @@ class Engine:
         facets: dict[str, list[dict[str, Any]]] | None = {} if plan.facets else None
         for facet in plan.facets:
             query = compile_facet(plan, facet, relation, MAX_FACET_VALUES + 1)
-            counted = self.database.table(query.sql, query.params).to_pylist()
+            counted = python_rows(self.database.table(query.sql, query.params))
             if len(counted) > MAX_FACET_VALUES:
                 warnings.append(f"{facet.column.name} has more than {MAX_FACET_VALUES} values; the rest is left out")
             if facets is not None:

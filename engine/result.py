@@ -197,6 +197,19 @@ class ResultStream:
             self._rows.close()
 
 
+def python_rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows as dictionaries; days beyond the year 9999, which Python does not have, as text."""
+    rows: list[dict[str, Any]]
+    try:
+        rows = table.to_pylist()
+    except (OverflowError, ValueError):
+        for position, column in enumerate(table.columns):
+            if pa.types.is_temporal(column.type) and not pa.types.is_interval(column.type):
+                table = table.set_column(position, table.schema.names[position], column.cast(pa.string()))
+        rows = table.to_pylist()
+    return rows
+
+
 @dataclass(frozen=True)
 class QueryResult:
     """A whole answer in memory."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from engine.connection import Database
+from engine.result import python_rows
 from engine.versions import DatasetVersion
 from queries.compiler import CompiledQuery, compile_plan
 from queries.planner import plan_query
@@ -161,5 +162,4 @@ class _Summarizer:
         name = '"' + self.column.name.replace('"', '""') + '"'
         inner = f"(SELECT {name} AS v FROM ({self.inner.sql}))"
         text = sql.replace("{inner}", inner)
-        found: list[dict[str, Any]] = self.database.table(text, [*self.inner.params, *(more or [])]).to_pylist()
-        return found
+        return python_rows(self.database.table(text, [*self.inner.params, *(more or [])]))

@@ -45,6 +45,15 @@ class Rows(Protocol):
     def close(self) -> None: ...
 
 
+class Closeable(Protocol):
+    """Something that another thread may stop."""
+
+    def close(self) -> None: ...
+
+
+Started = Callable[[Closeable], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An answer as the engine gives it; ``extras`` stand between ``data`` and ``meta``."""
@@ -61,8 +70,8 @@ class Question:
     ----------
     version, query_id
         What determines the answer.
-    run
-        Starts the query.
+    start
+        Runs the query up to its first rows; see ``run``.
     address
         What was asked, as a URL.
     pinned
@@ -75,11 +84,19 @@ class Question:
 
     version: DatasetVersion
     query_id: str
-    run: Callable[[], Found]
+    start: Callable[[Started], Found]
     address: Address
     pinned: Address | None
     is_pinned: bool
     format_name: str | None = None
+
+    def run(self, started: Started | None = None) -> Found:
+        """Run the query up to its first rows. ``started`` is given what runs, so that another thread may close it."""
+        return self.start(started or _nobody)
+
+
+def _nobody(running: Closeable) -> None:
+    """Nobody is going to close it early."""
 
 
 def ask(
@@ -95,7 +112,7 @@ def ask(
     return Question(
         prepared.version,
         prepared.query_id,
-        lambda: Found(engine.stream(prepared)),
+        lambda started: Found(engine.stream(prepared, started=started)),
         address,
         address.having(version=prepared.version.version.name) if pinned is None else pinned,
         is_direct and is_pin(prepared.request.version),
@@ -124,10 +141,10 @@ def answer(request: Request, question: Question) -> Response:
     headers["Content-Type"] = form.content_type
     if request.scope.get("is_head"):
         return HeadOnlyResponse(headers)
-    return ProducedResponse(_Answer(question, form, coding), headers)
+    return ProducedResponse(QueryProduction(question, form, coding), headers)
 
 
-class _Answer:
+class QueryProduction:
     """Runs a query and encodes its rows."""
 
     def __init__(self, question: Question, form: Format, coding: Coding) -> None:
@@ -135,11 +152,12 @@ class _Answer:
         self._form = form
         self._coding = coding
         self._found: Found | None = None
+        self._running: Closeable | None = None
         self._is_cancelled = threading.Event()
         self._started = time.perf_counter()
 
     def begin(self) -> tuple[Head, Iterator[bytes]]:
-        found = self._found = self._question.run()
+        found = self._found = self._question.run(self._hold)
         if self._is_cancelled.is_set():
             raise EngineError("nobody waits for the answer any more")
         rows = found.rows
@@ -157,6 +175,7 @@ class _Answer:
                 return Head(headers), pieces
             return Head({**headers, "Content-Encoding": self._coding.name}), _compressed(pieces, self._coding.name)
         body = b"".join(pieces)
+        self.close()
         headers = self._next_link(rows.meta())
         if self._coding.name is not None and (len(body) >= MIN_BYTES or self._coding.is_forced):
             body = compress(body, self._coding.name)
@@ -165,7 +184,14 @@ class _Answer:
 
     def cancel(self) -> None:
         self._is_cancelled.set()
+        if self._running is not None:
+            self._running.close()
         self.close()
+
+    def _hold(self, running: Closeable) -> None:
+        self._running = running
+        if self._is_cancelled.is_set():
+            running.close()
 
     def close(self) -> None:
         if self._found is not None:

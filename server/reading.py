@@ -16,7 +16,7 @@ from queries.url import filter_key, parse_query, read_target
 from queries.vocabulary import RESERVED
 from server.answer import Question, ask
 from server.links import Address, rows_address
-from server.parameters import Pairs
+from server.parameters import Pairs, first_value
 
 #: Changes a request that was read, with the schema and the route's own parameters at hand.
 Adjust = Callable[[QueryRequest, Schema, dict[str, str]], QueryRequest]
@@ -40,7 +40,9 @@ def read_query(engine: Engine, dataset: str, pairs: Pairs, *, also_reserved: Col
         The parameters name another dataset, or whatever else ``parse_query`` finds.
     DatasetNotFoundError, VersionNotFoundError
     """
-    opened = engine.version(dataset, _target(pairs, dataset))
+    version, cursor = _target(pairs, dataset), first_value(pairs, "cursor")
+    # A page is read by the columns of the version that its cursor belongs to, whatever is the latest by now.
+    opened = engine.version_of_cursor(dataset, cursor, version) if cursor else engine.version(dataset, version)
     request, own = parse_query(pairs, opened.schema, also_reserved=also_reserved)
     return Read(request, opened, own)
 

@@ -52,7 +52,7 @@ def question_of_scaling(engine: Engine, dataset: str, path: str, pairs: Pairs) -
     return Question(
         version,
         prepared.query_id,
-        lambda: _run(engine, prepared),
+        lambda _: _run(engine, prepared),
         address,
         address.having(version=version.version.name),
         is_pin(read.request.version),

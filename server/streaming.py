@@ -49,6 +49,8 @@ class ProducedResponse(Response):
 
     def __init__(self, production: Production, headers: Mapping[str, str]) -> None:
         self._production = production
+        self._pieces: Iterator[bytes] = iter(())
+        self._is_whole = False
         self.status_code = 200
         self.background = None
         self.init_headers(headers)
@@ -84,31 +86,42 @@ class ProducedResponse(Response):
                 is_over = True
                 group.cancel_scope.cancel()
         finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(self._production.close)
+            if self._is_whole:
+                self._finish()  # nothing is held any more, and a trip to a thread costs as much as a small answer
+            else:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(self._finish)
         if failure is not None and not is_gone:
             raise failure
 
     async def _send(self, scope: Scope, send: Send) -> None:
-        head, pieces = await anyio.to_thread.run_sync(self._production.begin)
-        try:
-            if head.size is None and scope.get("http_version") == "1.0":
-                # HTTP 1.0 cannot tell the end of a body from a lost connection, unless its length goes first.
-                head, pieces = await anyio.to_thread.run_sync(_measure, head, pieces)
-            # The first piece decides whether there is an answer at all.
-            piece = await anyio.to_thread.run_sync(_next, pieces)
-            headers = MutableHeaders(raw=list(self.raw_headers))
-            headers.update(head.headers)
-            if head.size is not None:
-                headers["content-length"] = str(head.size)
-            await send({"type": "http.response.start", "status": self.status_code, "headers": headers.raw})
-            while piece is not None and len(piece) != head.size:
-                await _send_part(send, piece)
-                piece = await anyio.to_thread.run_sync(_next, pieces)
-            await send({"type": "http.response.body", "body": piece or b"", "more_body": False})
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_close, pieces)
+        head, piece = await anyio.to_thread.run_sync(self._begin, scope.get("http_version") == "1.0")
+        headers = MutableHeaders(raw=list(self.raw_headers))
+        headers.update(head.headers)
+        if head.size is not None:
+            headers["content-length"] = str(head.size)
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers.raw})
+        while piece is not None and not self._is_whole:
+            await _send_part(send, piece)
+            piece = await anyio.to_thread.run_sync(_next, self._pieces)
+        await send({"type": "http.response.body", "body": piece or b"", "more_body": False})
+
+    def _begin(self, must_be_measured: bool) -> tuple[Head, bytes | None]:
+        """Start the work up to the first piece, which decides whether there is an answer at all."""
+        head, self._pieces = self._production.begin()
+        if head.size is None and must_be_measured:
+            # HTTP 1.0 cannot tell the end of a body from a lost connection, unless its length goes first.
+            head, self._pieces = _measure(head, self._pieces)
+        piece = _next(self._pieces)
+        self._is_whole = len(piece or b"") == head.size
+        return head, piece
+
+    def _finish(self) -> None:
+        """Give back what is held."""
+        close = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+        self._production.close()
 
 
 class HeadOnlyResponse(Response):
@@ -139,12 +152,6 @@ def _next(pieces: Iterator[bytes]) -> bytes | None:
         if piece:
             return piece
     return None
-
-
-def _close(pieces: Iterator[bytes]) -> None:
-    close = getattr(pieces, "close", None)
-    if close is not None:
-        close()
 
 
 def _measure(head: Head, pieces: Iterator[bytes]) -> tuple[Head, Iterator[bytes]]:

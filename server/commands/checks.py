@@ -112,7 +112,7 @@ def _orphans(engine: Engine, name: str, state: DatasetState) -> Iterator[Finding
 
 def _dropped(engine: Engine, name: str, state: DatasetState) -> Iterator[Finding]:
     from engine.store.catalogue import list_drops
-    from server.commands.drops import waiting_drops
+    from server.drops import waiting_drops
 
     present = {stat.key: stat for key in list_drops(engine.store, name) if (stat := engine.store.stat(key.rstrip("/")))}
     for reject in state.rejects:

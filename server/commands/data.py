@@ -187,7 +187,7 @@ def refresh(session: Session, name: str | None, json_out: bool) -> None:
 
     Waits for a file that was written just now to hold still. Exits with 4 when a file was rejected.
     """
-    from server.commands.drops import wait_for_drops
+    from server.drops import wait_for_drops
 
     with session.engine() as engine:
         if name is not None:

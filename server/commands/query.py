@@ -167,20 +167,20 @@ def _write_extras(meta: ResultMeta, out: IO[bytes]) -> None:
 
 def _write_whole(question: Question, format_name: str, output: Path | None) -> None:
     """All rows, in the bytes that HTTP answers with."""
-    from server.answer import _Answer
+    from server.answer import QueryProduction, Started
     from server.encoding import FORMATS as ENCODINGS
     from server.encoding import UnsupportedColumnError
     from server.negotiation import choose_coding
 
     found: list[Found] = []
 
-    def run() -> Found:
-        found.append(question.run())
+    def start(started: Started) -> Found:
+        found.append(question.start(started))
         return found[0]
 
     form = next(encoding for encoding in ENCODINGS if encoding.name == format_name)
     written = 0
-    with closing(_Answer(replace(question, run=run), form, choose_coding("identity"))) as answer:
+    with closing(QueryProduction(replace(question, start=start), form, choose_coding("identity"))) as answer:
         try:
             _, pieces = answer.begin()
             with _destination(output) as out:

@@ -20,6 +20,7 @@ from server.bodies import Upload, read_body, receive_file
 from server.caching import NEVER, is_same_state
 from server.catalogue import describe_dataset, describe_version
 from server.documents import document_etag, json_document
+from server.drops import wait_for_drops
 from server.errors import HttpError
 from server.openapi import JSON_ANSWER, described, parameter, problems
 from server.routes.context import OpenEngine, Parameters, ServerSettings
@@ -162,9 +163,10 @@ def set_latest(
 
 @router.post("/{name}/refresh", responses={**JSON_ANSWER, **_REFUSED})
 def refresh(name: str, request: Request, engine: OpenEngine, pairs: Parameters) -> Response:
-    """Look now for files dropped for this dataset; says what was found and became of it."""
+    """Take in the files dropped for this dataset, once they hold still; says what was found and became of it."""
     Own(pairs).check()
-    events = engine.poll(name)
+    engine.state(name)
+    events = wait_for_drops(engine, name)
     current = engine.state(name).current
     content = {
         "dataset": name,

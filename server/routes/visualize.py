@@ -98,7 +98,7 @@ def table(request: Request, engine: OpenEngine, settings: ServerSettings, pairs:
         parameter("x_axis", "Size, tokens or compute: a column of numbers, such as params_numeric."),
         parameter("y_axis", "A metric, or a column of numbers."),
         parameter("group_by", "One line for each value of these columns."),
-        parameter("at", "Where in each run: last, best, or an axis and its value, such as step:5000."),
+        parameter("at", "Where in each run: last, best, step:N or tokens:N."),
         parameter("fit", "ols: a straight line in the logarithms of both axes."),
         FILTERS,
     ),
@@ -124,10 +124,13 @@ def _named(question: Question, dataset: str) -> Question:
 
 
 def _measure(request: QueryRequest, schema: Schema, own: dict[str, str]) -> QueryRequest:
-    """In a wide table ``metric`` names the column that is aggregated."""
+    """In a wide table ``metric`` names the column that is aggregated; the answer looks as that of a long one."""
     metric = own.get("metric")
     if metric is None:
         return request
     aggregates = request.aggs or tuple(Aggregate(fn=fn) for fn in DEFAULT_FUNCTIONS)
-    named = tuple(one if one.col is not None else one.model_copy(update={"col": metric}) for one in aggregates)
+    named = tuple(
+        one if one.col is not None else one.model_copy(update={"col": metric, "as_": one.as_ or one.fn})
+        for one in aggregates
+    )
     return request.model_copy(update={"aggs": named})

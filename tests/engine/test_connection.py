@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.connection import BATCH_ROWS, Database, translate
+from engine.connection import BATCH_ROWS, Database, Rows, translate
 from engine.errors import (
     CorruptVersionError,
     EngineBusyError,
@@ -473,3 +473,24 @@ def test_the_private_scratch_folder_is_removed(folder: Path) -> None:
     assert os.path.isdir(scratch)
     database.close()
     assert not os.path.exists(scratch)
+
+
+def test_closing_before_there_is_a_first_row(tmp_path: Path) -> None:
+    """Whoever asked may be gone long before the first row: the slot is free at once, and not when the query ends."""
+    database = Database([tmp_path], max_concurrent=1, queue_timeout_s=5.0, timeout_s=60.0)
+    try:
+        timers: list[threading.Timer] = []
+
+        def close_soon(rows: Rows) -> None:
+            timers.append(threading.Timer(0.2, rows.close))
+            timers[0].start()
+
+        with pytest.raises(EngineError):
+            database.stream("SELECT sum(sqrt(i)) FROM range(100000000000) t(i)", started=close_soon)
+        timers[0].join()
+        assert database.table("SELECT 1 AS one").num_rows == 1
+        with pytest.raises(EngineError):
+            database.stream("SELECT 1", started=lambda rows: rows.close())
+        assert database.table("SELECT 1 AS one").num_rows == 1
+    finally:
+        database.close()

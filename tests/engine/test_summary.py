@@ -6,11 +6,13 @@ import datetime as dt
 import math
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from engine import Engine, EngineConfig
 from engine.summary import BINS, ColumnSummary
 from queries.errors import UnknownColumnError
 from tests.engine.support import DEFINITION, Lab, sweep
@@ -157,3 +159,12 @@ def test_a_summary_is_of_its_version(lab: Lab) -> None:
     lab.publish("sweep", sweep(100.0), DEFINITION)
     assert summary(lab, "value", "sweep").maximum == pytest.approx(before + 100)
     assert lab.engine.column_summary(lab.engine.version("sweep", 1), "value").maximum == before
+
+
+def test_days_that_python_does_not_have(tmp_path: Path) -> None:
+    with Engine(EngineConfig(store=tmp_path / "store", definitions=None)) as engine:
+        days = pa.array([0, 10_000_000, None], pa.int32()).cast(pa.date32())
+        engine.publish("days", pa.table({"day": days, "n": [1, 2, 3]}))
+        found = engine.column_summary(engine.version("days"), "day")
+        assert (found.minimum, found.maximum) == ("1970-01-01", "29349-01-26")
+        assert found.nulls == 1

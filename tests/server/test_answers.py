@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ import pytest
 import zstandard
 from starlette.testclient import TestClient
 
-from tests.server.conftest import RECIPES, numbers, sweep
+from tests.server.conftest import RECIPES, local_client, numbers, settings, sweep
 from tests.server.encoding.support import (
     arrow_meta,
     plain,
@@ -209,3 +210,18 @@ def test_a_cursor_outlives_its_version(client: TestClient) -> None:
     rest = client.get(f"{SWEEP}?limit=80&cursor={first['meta']['next_cursor']}").json()
     assert rest["meta"]["version"] == "v1"
     assert len(rest["data"]) == 10
+
+
+def test_a_cursor_is_read_by_the_columns_of_its_own_version(own_store: Path) -> None:
+    """The page after a column was renamed still filters by the old name."""
+    with local_client(settings(own_store)) as client:
+        first = client.get("/api/datasets/sweep/rows?data=C4&limit=2").json()
+        renamed = sweep().rename_columns(["params", "recipe", "step", "metric", "value"])
+        client.app.state.engine.publish("sweep", renamed)  # type: ignore[attr-defined]
+        cursor = first["meta"]["next_cursor"]
+        found = client.get(f"/api/datasets/sweep/rows?data=C4&limit=2&cursor={cursor}")
+        assert found.status_code == 200, found.text
+        assert found.json()["meta"]["version"] == first["meta"]["version"]
+        assert client.get("/api/datasets/sweep/rows?data=C4").status_code == 400
+        wrong = client.get(f"/api/datasets/sweep/rows?data=C4&limit=2&version=v2&cursor={cursor}")
+        assert (wrong.status_code, wrong.json()["code"]) == (400, "bad_cursor")

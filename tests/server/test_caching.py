@@ -19,7 +19,7 @@ FORMATS = ("json", "columns", "ndjson", "csv", "arrow", "parquet")
 def no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """From here on, running a query is a failure of the test."""
 
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a query was run")
 
     monkeypatch.setattr(Engine, "stream", refuse)

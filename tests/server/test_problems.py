@@ -207,7 +207,7 @@ def test_a_named_query_that_does_not_fit(client: TestClient) -> None:
 def test_what_the_engine_refuses(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    def refuse(*_: Any) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(Engine, "stream", refuse)
@@ -225,7 +225,7 @@ def test_more_rows_than_allowed(filled_store: Path) -> None:
 def test_our_own_faults_say_nothing(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret /etc/passwd SELECT 1")
 
     monkeypatch.setattr(Engine, "stream", fail)

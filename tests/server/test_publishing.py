@@ -250,3 +250,13 @@ def test_nor_can_other_machines(own_store: Path) -> None:
     with TestClient(application, client=("192.0.2.7", 1), base_url="http://localhost") as stranger:
         assert stranger.get("/api/datasets/sweep/rows").status_code == 200
         assert stranger.post(VERSIONS, content=b"x").status_code == 403
+
+
+def test_refresh_waits_until_a_drop_holds_still(own_store: Path) -> None:
+    """Who asks for a refresh just dropped the file, and should not have to ask again."""
+    with local_client(settings(own_store, drop_settle_s=0.1)) as client:
+        (own_store / "fresh").mkdir()
+        (own_store / "fresh" / "results.csv").write_text("a\n1\n")
+        found = client.post("/api/datasets/fresh/refresh").json()
+        assert [event["kind"] for event in found["events"]] == ["published"]
+        assert found["latest"] == "v1"

@@ -122,10 +122,11 @@ def test_aggregated_of_a_wide_table(client: TestClient) -> None:
     found = client.get(f"{ROOT}/aggregated?dataset=wide&group_by=group&metric=accuracy").json()
     row = found["data"][0]
     assert row["group"] == "a"
-    assert row["mean_accuracy"] == pytest.approx((0.1 + 0.4 + 0.7) / 3)
-    assert row["count_accuracy"] == 3
+    assert row["mean"] == pytest.approx((0.1 + 0.4 + 0.7) / 3), "one chart reads wide and long tables"
+    assert set(row) == {"group", "mean", "std", "count", "nulls", "nans", "seeds"}
+    assert row["count"] == 3
     chosen = client.get(f"{ROOT}/aggregated?dataset=wide&group_by=group&metric=accuracy&agg=max,nunique:run").json()
-    assert {"max_accuracy", "nunique_run"} <= set(chosen["data"][0])
+    assert {"max", "nunique_run"} <= set(chosen["data"][0])
     wrong = client.get(f"{ROOT}/aggregated?dataset=wide&group_by=group&metric=acuracy")
     assert wrong.status_code == 400
     assert "accuracy" in wrong.json()["errors"][0]["did_you_mean"]
