@@ -40,6 +40,8 @@ class EngineConfig:
         How long one query may work; waiting for a slow reader does not count.
     max_rows
         An answer asked for without ``limit`` may not be longer.
+    results_cache_bytes
+        Of small answers that are kept to be given again; 0 for none.
     max_concurrent
         Queries that run at once; more wait for ``queue_timeout_s`` and are then refused.
     """
@@ -52,5 +54,6 @@ class EngineConfig:
     max_rows: int = 5_000_000
     max_concurrent: int = 8
     queue_timeout_s: float = 10.0
+    results_cache_bytes: int = 16 * MEBIBYTE
     drop_settle_s: float = 2.0  # a dropped file counts once it has not changed for so long
     schema_policy: str = field(default="warn")  # or "block-breaking"

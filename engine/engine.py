@@ -23,7 +23,8 @@ from engine.errors import (
     NamedQueryNotFoundError,
     ResultTooLargeError,
 )
-from engine.result import Extras, Identity, Page, QueryResult, ResultStream, python_rows
+from engine.result import Extras, Identity, KnownStream, Page, QueryResult, ResultStream, python_rows
+from engine.results_cache import ResultsCache
 from engine.settings import load_settings
 from engine.store import (
     DatasetLogs,
@@ -123,6 +124,7 @@ class Engine:
         self._ingestor = Ingestor(self._publisher, self.store, config.drop_settle_s)
         self._watcher: Watcher | None = None
         self._versions = OpenVersions(self.store, self.database)
+        self._results = ResultsCache(config.results_cache_bytes)
         self._limits = Limits(max_rows=config.max_rows)
         self._lock = threading.Lock()
 
@@ -261,7 +263,9 @@ class Engine:
         # Not a secret: a cursor says nothing that an offset could not. The key makes every change to one noticed.
         return hashlib.sha256(b"bytomorrow cursor 1\0" + dataset.encode()).digest()
 
-    def stream(self, prepared: Prepared, *, started: Callable[[Rows], None] | None = None) -> ResultStream:
+    def stream(
+        self, prepared: Prepared, *, started: Callable[[Rows], None] | None = None
+    ) -> ResultStream | KnownStream:
         """Run a prepared request; its rows as a stream of Arrow batches.
 
         Parameters
@@ -275,6 +279,17 @@ class Engine:
             Without a limit there would be more rows than ``max_rows``.
         EngineBusyError, QueryTimeoutError, ResourceLimitError, CorruptVersionError
         """
+        version, plan = prepared.version, prepared.plan
+        key = (version.relation, plan.query_id)
+        known = self._results.get(key)
+        if known is not None:
+            return KnownStream(known)
+        stream = self._run(prepared, started)
+        if not plan.explain and (answer := stream.kept()) is not None:
+            self._results.put(key, answer)
+        return stream
+
+    def _run(self, prepared: Prepared, started: Callable[[Rows], None] | None) -> ResultStream:
         version, plan = prepared.version, prepared.plan
         pivot_values = self._pivot_values(prepared)
         compiled = compile_plan(_with_one_more(plan), version.relation, pivot_values)

@@ -15,6 +15,8 @@ from queries.plan import OutputColumn
 READ_AHEAD_ROWS = 65_536
 READ_AHEAD_BYTES = 8 << 20
 
+_OVERHEAD_BYTES = 4_096  # of the Python objects around an answer, about
+
 
 @dataclass(frozen=True, slots=True)
 class ResultMeta:
@@ -95,6 +97,7 @@ class ResultStream:
         self._more = False
         self._last_ordinal: int | None = None
         self._total: int | None = None
+        self._final: ResultMeta | None = None
         self.complete = False
         source = rows.schema
         fields = [pa.field(column.name, source.field(i).type) for i, column in enumerate(columns)]
@@ -144,6 +147,13 @@ class ResultStream:
 
     def meta(self) -> ResultMeta:
         """What is known now; final once the stream is complete."""
+        if not self.complete:
+            return self._describe()
+        if self._final is None:
+            self._final = self._describe()
+        return self._final
+
+    def _describe(self) -> ResultMeta:
         page = self._page
         truncated = self._more if self.complete else None
         cursor = None
@@ -195,6 +205,55 @@ class ResultStream:
                     yield pa.RecordBatch.from_arrays(batch.columns[: len(self.columns)], schema=self.schema)
         finally:
             self._rows.close()
+
+    def kept(self) -> Answer | None:
+        """The whole answer for a cache, before it is iterated; None when it is not complete."""
+        if not self.complete:
+            return None
+        # What the batches hold on to, which is more than their rows where a batch was cut.
+        size = sum(batch.get_total_buffer_size() for batch in self._ahead)
+        return Answer(self.schema, self.columns, tuple(self._ahead), self.meta(), size + _OVERHEAD_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer, immutable, that may be given any number of times."""
+
+    schema: pa.Schema
+    columns: tuple[OutputColumn, ...]
+    batches: tuple[pa.RecordBatch, ...]
+    meta: ResultMeta
+    size_bytes: int
+
+
+class KnownStream:
+    """An answer that was given before, as a stream: see ``ResultStream``. It holds nothing."""
+
+    complete = True
+    engine_s = 0.0
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self.schema = answer.schema
+        self.columns = answer.columns
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return iter(self._answer.batches)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def __enter__(self) -> KnownStream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def count(self) -> int:
+        return self._answer.meta.returned or 0
+
+    def meta(self) -> ResultMeta:
+        return self._answer.meta
 
 
 def python_rows(table: pa.Table) -> list[dict[str, Any]]:
