@@ -195,6 +195,13 @@ def test_bt_test_is_pytest(built: Path, tmp_path: Path) -> None:
     assert bt(built, "version").stderr == "", "and the users' environment still counts"
 
 
+def test_bench_has_the_developers_packages(tmp_path: Path) -> None:
+    """It measures pandas too, which the users' environment lacks."""
+    run = bt(copy_of_bt(tmp_path / "checkout"), "bench", "--quick")
+    assert calls(run)[0]["args"] == ["bench", "--quick"]
+    assert "requirements-dev.lock" in run.stderr
+
+
 def test_a_changed_lock_makes_the_environment_anew(built: Path) -> None:
     stale = built / ".venv" / "of an earlier lock"
     stale.touch()
