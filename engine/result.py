@@ -13,7 +13,7 @@ from queries.plan import OutputColumn
 
 # Answers up to this large are whole before the first byte leaves; a wide one is large with few rows.
 READ_AHEAD_ROWS = 65_536
-READ_AHEAD_BYTES = 8 << 20
+READ_AHEAD_BYTES = 4 << 20
 
 _OVERHEAD_BYTES = 4_096  # of the Python objects around an answer, about
 

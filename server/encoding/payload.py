@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 #: About how many bytes one step of an encoder may produce.
-STEP_BYTES = 8 << 20
+STEP_BYTES = 2 << 20
 
 Envelope = dict[str, Any]
 
