@@ -1,9 +1,9 @@
-"""What an engine needs to know, as one frozen argument; ``server/settings.py`` is what reads the environment."""
+"""What an engine needs to know, as one frozen argument; ``settings.py`` is what reads the environment."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT_DEFINITIONS = Path(__file__).resolve().parent.parent / "datasets"
@@ -56,4 +56,4 @@ class EngineConfig:
     queue_timeout_s: float = 10.0
     results_cache_bytes: int = 16 * MEBIBYTE
     drop_settle_s: float = 2.0  # a dropped file counts once it has not changed for so long
-    schema_policy: str = field(default="warn")  # or "block-breaking"
+    schema_policy: str = "warn"  # or "block-breaking"

@@ -33,6 +33,9 @@ from engine.errors import (
 MAX_KNOWN_STATEMENTS = 4096
 BATCH_ROWS = 16_384  # rows per Arrow batch: small enough to stream, large enough that per-batch cost vanishes
 
+# An interrupt before DuckDB executes is forgotten when it does (duckdb 2.0), so one is given again and again.
+INTERRUPT_AGAIN_S = 0.05
+
 Parameters = Mapping[str, Any] | Sequence[Any]
 
 
@@ -90,8 +93,7 @@ class _Watchdog:
                 if wait_s > 0:
                     self._condition.wait(wait_s)
                     continue
-                heapq.heappop(self._heap)
-                self._active.discard(ticket)
+                heapq.heapreplace(self._heap, (time.monotonic() + INTERRUPT_AGAIN_S, ticket, cursor))
                 self._fired.add(ticket)
                 with suppress(duckdb.Error):  # this thread must outlive whatever became of that cursor
                     cursor.interrupt()
@@ -170,10 +172,11 @@ class Rows:
                 return next(self._reader, None)
 
     def close(self) -> None:
-        if not self._lock.acquire(blocking=False):
+        wait_s = 0.0
+        while not self._lock.acquire(timeout=wait_s):
             with suppress(duckdb.Error):  # it may just have ended by itself
                 self._cursor.interrupt()
-            self._lock.acquire()
+            wait_s = INTERRUPT_AGAIN_S
         try:
             if self._done:
                 return
@@ -343,12 +346,11 @@ class Database:
 
         The statement is ours, never a user's: it takes no parameters, since a view cannot have any.
         """
-        name = relation.replace('"', '""')
         with self._defining:
             cursor = self._root.cursor()
             try:
                 self._require_select(cursor, select)
-                cursor.execute(f'CREATE OR REPLACE VIEW "{name}" AS {select}')
+                cursor.execute(f"CREATE OR REPLACE VIEW {quoted(relation)} AS {select}")
             except (duckdb.Error, OSError, RuntimeError) as error:
                 raise translate(error, self._hidden) from error
             finally:
@@ -382,6 +384,11 @@ class Database:
         self._root.close()
         if self._private_temp is not None:
             self._private_temp.cleanup()
+
+
+def quoted(name: str) -> str:
+    """A SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _nothing() -> None:

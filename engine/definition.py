@@ -92,7 +92,8 @@ class _Parser:
 
     def parse(self) -> DatasetDefinition:
         known = {"title", "description", "source", "licence", "license", "synthetic", "key", "sort"}
-        for name in self.content.keys() - known - {"columns", "metrics", "derived", "queries"}:
+        known |= {"columns", "metrics", "derived", "queries"}
+        for name in [name for name in self.content if name not in known]:
             self.problems.append(f"{name} is not a field of a definition")
         licence = self._text(self.content, "licence") or self._text(self.content, "license")
         return DatasetDefinition(
@@ -124,7 +125,7 @@ class _Parser:
         return parsed
 
     def _column(self, name: str, part: dict[str, Any]) -> ColumnDefinition:
-        for unknown in part.keys() - _COLUMN_FIELDS:
+        for unknown in [key for key in part if key not in _COLUMN_FIELDS]:
             self.problems.append(
                 f"columns.{name}: {unknown} is not a field of a column; {', '.join(_COLUMN_FIELDS)} are"
             )

@@ -54,7 +54,7 @@ from queries.compiler import (
     compile_ties,
 )
 from queries.cursor import Cursor, decode_cursor, encode_cursor
-from queries.errors import CursorError, LimitExceededError, nearest
+from queries.errors import CursorError, LimitExceededError, TypeMismatchError, nearest
 from queries.plan import OutputColumn, Plan
 from queries.planner import Limits, Position, plan_query
 from queries.request import QueryRequest
@@ -181,6 +181,7 @@ class Engine:
         state = self._logs.of(name).refresh()
         if not state.seq and not state.versions and not dataset_exists(self.store, name):
             names = self.dataset_names()
+            self._logs.forget(name)  # or every name that somebody invents would stay
             raise DatasetNotFoundError(f"there is no dataset {name!r}", did_you_mean=nearest(name, names))
         return state
 
@@ -280,7 +281,9 @@ class Engine:
         EngineBusyError, QueryTimeoutError, ResourceLimitError, CorruptVersionError
         """
         version, plan = prepared.version, prepared.plan
-        key = (version.relation, plan.query_id)
+        # Beside the query's id all that it does not settle: warnings and names say things as they were written, and
+        # without a log a definition may change.
+        key = (version.relation, version.version.definition, plan.query_id, plan.columns, plan.warnings)
         known = self._results.get(key)
         if known is not None:
             return KnownStream(known)
@@ -336,7 +339,13 @@ class Engine:
         if plan.shape.pivot is None:
             return ()
         compiled = compile_pivot_values(plan, prepared.version.relation)
-        values: list[object] = self.database.table(compiled.sql, compiled.params).column(0).to_pylist()
+        try:
+            values: list[object] = self.database.table(compiled.sql, compiled.params).column(0).to_pylist()
+        except (OverflowError, ValueError):
+            raise TypeMismatchError(
+                f"{plan.shape.pivot.column.name} holds days beyond the year 9999, which cannot become columns",
+                param="pivot",
+            ) from None
         if len(values) > MAX_PIVOT_COLUMNS:
             raise LimitExceededError(
                 f"the pivot would make {len(values)} columns; {MAX_PIVOT_COLUMNS} is the most, so filter "

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from engine.connection import Database
+from engine.connection import Database, quoted
 from queries.schema import Column, Role
 
 MAX_VALUES = 10_000  # a text column with more distinct values is no dimension
@@ -109,8 +109,3 @@ class Profile:
             if rest and self._is_unique(rest):
                 names = rest
         return tuple(names)
-
-
-def quoted(name: str) -> str:
-    """A SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'

@@ -6,15 +6,17 @@ engine.dataset("datadecide").where(data="Dolma1.7", step__gte=5000).group_by("pa
 from __future__ import annotations
 
 import html
+import importlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from engine.result import QueryResult
-from queries.errors import GrammarError
+from queries.errors import GrammarError, InvalidValueError
 from queries.request import Aggregate, And, BestBy, Condition, Not, Operator, Or, QueryRequest, SortKey, Where
 from queries.schema import Schema
 from queries.url_format import format_query
@@ -165,14 +167,12 @@ class Query:
 
     def to_pandas(self) -> Any:
         """The answer as a pandas data frame, on Arrow types, so that null and NaN stay two things."""
-        import pandas as pd
-
+        pd = _optional("pandas")
         return self.to_arrow().to_pandas(types_mapper=pd.ArrowDtype)
 
     def to_polars(self) -> Any:
         """The answer as a polars data frame; needs polars."""
-        import polars as pl
-
+        pl = _optional("polars")
         return pl.from_arrow(self.to_arrow())
 
     def to_pylist(self) -> list[dict[str, Any]]:
@@ -192,6 +192,7 @@ class Query:
         """
         from engine.plotting import plot_result
 
+        _optional("matplotlib")
         return plot_result(self.run(), self._prepared().version.schema, x=x, y=y, by=by, ax=ax)
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
@@ -215,7 +216,15 @@ class Query:
         return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{html.escape(foot)}</p>"
 
     def _with(self, **changes: Any) -> Query:
-        return Query(self._engine, self.request.model_copy(update=changes))
+        fields = {name: getattr(self.request, name) for name in QueryRequest.model_fields}
+        try:
+            return Query(self._engine, QueryRequest.model_validate({**fields, **changes}))
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            raise InvalidValueError(
+                f"{name} does not take {changes[name]!r}: {first['msg']}", param=name, value=changes[name]
+            ) from None
 
     def _prepared(self) -> Prepared:
         return self._engine.prepare(self.request)
@@ -237,6 +246,14 @@ def _joined(before: Where | None, conditions: Sequence[object], schema: Schema |
     if not parts:
         return None
     return parts[0] if len(parts) == 1 else And(and_=tuple(parts))
+
+
+def _optional(name: str) -> Any:
+    """A library that a notebook has and a server need not have; raises ImportError saying how to get it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise ImportError(f"this needs {name}: pip install {name}") from error
 
 
 def _condition(key: str, value: Any, schema: Schema | None) -> Condition:

@@ -15,7 +15,10 @@ from queries.plan import OutputColumn
 READ_AHEAD_ROWS = 65_536
 READ_AHEAD_BYTES = 4 << 20
 
-_OVERHEAD_BYTES = 4_096  # of the Python objects around an answer, about
+# Of the Python objects around an answer, about: of any one, of each column, and of each value of a facet.
+_OVERHEAD_BYTES = 4_096
+_COLUMN_BYTES = 256
+_FACET_VALUE_BYTES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +215,9 @@ class ResultStream:
             return None
         # What the batches hold on to, which is more than their rows where a batch was cut.
         size = sum(batch.get_total_buffer_size() for batch in self._ahead)
-        return Answer(self.schema, self.columns, tuple(self._ahead), self.meta(), size + _OVERHEAD_BYTES)
+        size += _OVERHEAD_BYTES + _COLUMN_BYTES * len(self.columns) + sum(map(len, self._extras.warnings))
+        size += _FACET_VALUE_BYTES * sum(map(len, (self._extras.facets or {}).values()))
+        return Answer(self.schema, self.columns, tuple(self._ahead), self.meta(), size)
 
 
 @dataclass(frozen=True, slots=True)

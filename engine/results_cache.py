@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Hashable
 
 from engine.result import Answer
 
 LARGEST_SHARE = 16  # an answer larger than this part of the whole is not kept: it would push out many small ones
 
-Key = tuple[str, str]  # the version's relation, and the query's id
+Key = tuple[Hashable, ...]  # whatever settles an answer: its version and its query
 
 
 class ResultsCache:
@@ -18,7 +19,7 @@ class ResultsCache:
     Parameters
     ----------
     most_bytes
-        Of Arrow memory in all; 0 keeps nothing.
+        Of memory in all, about; 0 keeps nothing.
     """
 
     def __init__(self, most_bytes: int) -> None:

@@ -11,7 +11,19 @@ from dataclasses import replace
 from engine.definition import ColumnDefinition, DatasetDefinition, DerivedDefinition
 from engine.profile import Profile
 from engine.store import SchemaField
-from queries.schema import Column, Derivation, Kind, Lookup, Product, Role, Schema, SizeLabel, kind_of, parse_size_label
+from queries.schema import (
+    Column,
+    Derivation,
+    Kind,
+    Lookup,
+    Product,
+    Role,
+    Schema,
+    SizeLabel,
+    is_empty_type,
+    kind_of,
+    parse_size_label,
+)
 
 _METRIC_NAMES = ("metric", "metric_name", "tag", "measure_name", "variable")
 _VALUE_NAMES = ("value", "metric_value", "score", "measurement", "val")
@@ -21,6 +33,7 @@ _AXIS_NAMES = frozenset(
     iteration iter params_numeric params_exact n_params num_params parameters n_parameters total_steps train_time_ms
     wall_time relative_time _runtime _timestamp time timestamp""".split()
 )
+_ALIASES = {"data": ("data_source",)}  # as the first server's URLs call it
 _SIZE_NAMES = ("params", "model_size", "size", "model")
 
 
@@ -75,7 +88,7 @@ def _column(field: SchemaField, about: ColumnDefinition | None, long_form: tuple
         unit=about.unit,
         direction=about.direction,
         description=about.description,
-        aliases=about.aliases,
+        aliases=about.aliases or _ALIASES.get(field.name, ()),
         role_source="definition" if about.role else "inferred",
     )
 
@@ -90,7 +103,7 @@ def _guess(field: SchemaField, long_form: tuple[str, str] | None) -> Role:
         return Role.SEED
     if kind.is_numeric and name in _AXIS_NAMES:
         return Role.AXIS
-    if kind in (Kind.STRING, Kind.BOOLEAN):
+    if kind in (Kind.STRING, Kind.BOOLEAN) and not is_empty_type(field.type):
         return Role.DIMENSION
     if kind in (Kind.FLOAT, Kind.DECIMAL):
         return Role.MEASURE
@@ -106,8 +119,9 @@ def _settle(column: Column, index: Profile) -> Column:
     values = index.values(column.name)
     if values is None:
         return replace(column, role=Role.ATTRIBUTE) if column.role_source == "inferred" else column
-    sizes = bool(values) and all(isinstance(value, str) and parse_size_label(value) is not None for value in values)
-    return replace(column, is_size_label=True) if sizes else column
+    # Most, not all: one "unknown" among the sizes must not turn the others into letters.
+    sizes = sum(isinstance(value, str) and parse_size_label(value) is not None for value in values)
+    return replace(column, is_size_label=True) if 2 * sizes > len(values) else column
 
 
 def _inferred(columns: Sequence[Column], definition: DatasetDefinition) -> list[DerivedDefinition]:

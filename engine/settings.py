@@ -128,7 +128,8 @@ class EngineSettings(BaseModel):
         Folder for what large queries spill; None for one under the system's temporary folder.
     poll_interval_s
         How often a serving process looks for dropped files.
-    memory_limit_bytes, query_timeout_s, max_rows, max_concurrent, queue_timeout_s, drop_settle_s, schema_policy
+    memory_limit_bytes, query_timeout_s, max_rows, max_concurrent, results_cache_bytes, queue_timeout_s,
+    drop_settle_s, schema_policy
         See :class:`engine.config.EngineConfig`.
     """
 
@@ -151,6 +152,9 @@ class EngineSettings(BaseModel):
     max_concurrent: Annotated[
         int, Field(ge=1, le=256), Variable("BT_MAX_CONCURRENT", "a number of queries from 1 to 256, like 8")
     ] = 8
+    results_cache_bytes: Annotated[
+        Bytes, Field(ge=0), Variable("BT_RESULTS_CACHE", "an amount of memory, like 16MiB, or 0")
+    ] = 16 * MEBIBYTE
     queue_timeout_s: Annotated[Seconds, Variable("BT_QUEUE_TIMEOUT", _SECONDS.format("10"))] = 10.0
     poll_interval_s: Annotated[Seconds, Variable("BT_POLL_INTERVAL", _SECONDS.format("15"))] = 15.0
     drop_settle_s: Annotated[
@@ -172,6 +176,7 @@ class EngineSettings(BaseModel):
             query_timeout_s=self.query_timeout_s,
             max_rows=self.max_rows,
             max_concurrent=self.max_concurrent,
+            results_cache_bytes=self.results_cache_bytes,
             queue_timeout_s=self.queue_timeout_s,
             drop_settle_s=self.drop_settle_s,
             schema_policy=self.schema_policy,

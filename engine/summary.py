@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.connection import Database
+from engine.connection import Database, quoted
 from engine.result import python_rows
 from engine.versions import DatasetVersion
 from queries.compiler import CompiledQuery, compile_plan
@@ -159,7 +159,6 @@ class _Summarizer:
         return Histogram(edges, tuple(counts.get(position, 0) for position in range(BINS)))
 
     def _rows(self, sql: str, more: list[object] | None = None) -> list[dict[str, Any]]:
-        name = '"' + self.column.name.replace('"', '""') + '"'
-        inner = f"(SELECT {name} AS v FROM ({self.inner.sql}))"
+        inner = f"(SELECT {quoted(self.column.name)} AS v FROM ({self.inner.sql}))"
         text = sql.replace("{inner}", inner)
         return python_rows(self.database.table(text, [*self.inner.params, *(more or [])]))

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.connection import Database
+from engine.connection import Database, quoted
 from engine.definition import DatasetDefinition, parse_definition
-from engine.profile import Profile, quoted
+from engine.profile import Profile
 from engine.schemas import build_schema, guess_columns
 from engine.store import Store, Version, verify_blob
 from queries.schema import Schema

@@ -315,9 +315,10 @@ class _Builder:
         return query
 
     def _ordered(self, query: exp.Select, last: Expression | None = None) -> exp.Select:
-        terms = [
-            _ordering(self.scope.rank(key.column), key.desc) for key in self.shape.sort if isinstance(key, PlannedSort)
-        ]
+        terms: list[Expression] = []
+        for key in self.shape.sort:
+            if isinstance(key, PlannedSort):
+                terms.extend(_terms(self.scope.rank(key.column), key.column.sql_type, key.desc))
         if last is not None:
             terms.append(_ordering(last, False))
         if self.shape.grouped:
@@ -413,10 +414,10 @@ class _Builder:
         unresolved = list(late)
         for key in self.shape.sort:
             if isinstance(key, PlannedSort):
-                terms.append(_ordering(self.scope.rank(key.column.computed), key.desc))
+                terms.extend(_terms(self.scope.rank(key.column.computed), key.column.sql_type, key.desc))
             else:
                 position = unresolved.pop(0)
-                terms.append(_ordering(name(f"{prefix}{position}"), key.desc))
+                terms.extend(_terms(name(f"{prefix}{position}"), cell_type(pivot), key.desc))
         terms.extend(_label_texts(pivot.index))
         return self._paged(query.order_by(*terms) if terms else query)
 
@@ -449,6 +450,14 @@ def _label_texts(keys: Sequence[Column]) -> list[exp.Ordered]:
 
 def _list_item(column: Column) -> str:
     return "VARCHAR" if column.sql_type.upper().startswith("ENUM") else column.sql_type
+
+
+def _terms(expression: Expression, sql_type: str, desc: bool) -> list[Expression]:
+    """What to order by: numbers, then NaN, then nulls, in both directions. For DuckDB NaN is the largest number."""
+    if not desc or sql_type not in ("FLOAT", "DOUBLE"):
+        return [_ordering(expression, desc)]
+    number = call("nullif", expression.copy(), cast(exp.Literal.string("nan"), sql_type))
+    return [_ordering(number, True), _ordering(exp.Is(this=expression, expression=exp.Null()), False)]
 
 
 def _ordering(expression: Expression, desc: bool) -> exp.Ordered:

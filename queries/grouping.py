@@ -152,7 +152,8 @@ class _Builder:
             raise GrammarError(f"two columns of the answer would be called {plain!r}", param="agg", value=plain)
         self._append(fn, measure, plain, own=one.as_ is None and metric is None)
         column = measure.column.name if measure else None
-        self.canonical.append([fn, column, metric, plain])
+        # With the suffix: under a name of one's own it is what the companions' names still tell.
+        self.canonical.append([fn, column, metric, plain, _suffix(one, measure, metric)])
 
     def _companion(self, fn: str, measure: Measure, suffix: str) -> None:
         name = f"{fn}{suffix}"

@@ -91,8 +91,8 @@ class PlannedAggregate:
 class PlannedPivot:
     """Long to wide. ``index`` stays, each value of ``column`` becomes a column of ``cell``.
 
-    After a group by all three name output columns of the grouping; ``aggregates`` says which. ``fn`` None takes the
-    value of a single row as it is, and the mean of several.
+    After a group by all three name output columns of the grouping. ``fn`` None takes the value of a single row as it
+    is, and the mean of several.
     """
 
     column: Column

@@ -31,7 +31,7 @@ from queries.plan import (
     Shape,
     Slot,
 )
-from queries.request import BestBy, QueryRequest, SortKey
+from queries.request import And, BestBy, Condition, QueryRequest, SortKey
 from queries.schema import Column, Lookup, Product, Schema, SizeLabel, parse_size_label
 
 
@@ -138,7 +138,7 @@ class _Planner:
     # --- the parts, in the order of work
 
     def plan(self) -> Plan:
-        request = self.request
+        request = self.request = self._with_best_metric(self.request)
         where = self.where = self.conditions.resolve(request.where, "where")
         pick = self._pick()
         # The aggregate of a pivot without groups is that of its cells.
@@ -219,6 +219,19 @@ class _Planner:
         if request.best_by:
             return self._best(request.best_by)
         return None
+
+    def _with_best_metric(self, request: QueryRequest) -> QueryRequest:
+        """``best_by=…:-accuracy`` in long form: the best row of that metric."""
+        best, schema = request.best_by, self.schema
+        if best is None or best.col is None or schema.metric_column is None or schema.find(best.col) is not None:
+            return request
+        if best.col not in schema.metric_names():
+            return request
+        parts = () if request.where is None else (request.where,)
+        where = And(and_=(*parts, Condition(col=schema.metric_column, value=best.col)))
+        return request.model_copy(
+            update={"where": where, "best_by": best.model_copy(update={"col": schema.value_column})}
+        )
 
     def _step(self) -> Column:
         step = self.schema.step

@@ -76,6 +76,11 @@ _KINDS = {
 }
 
 
+def is_empty_type(sql_type: str) -> bool:
+    """Whether a type is that of a column that holds nothing but null."""
+    return sql_type.strip('"').upper() == "NULL"
+
+
 def kind_of(sql_type: str) -> Kind:
     """The kind of a DuckDB type name such as ``BIGINT``, ``DECIMAL(10,2)`` or ``STRUCT(a INTEGER)[]``.
 
@@ -85,6 +90,8 @@ def kind_of(sql_type: str) -> Kind:
     name = sql_type.upper().strip()
     if name.endswith("]"):
         return Kind.NESTED
+    if is_empty_type(name):
+        return Kind.STRING
     if name in _INTEGERS:
         return Kind.INTEGER
     if name.startswith("DECIMAL("):

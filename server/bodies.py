@@ -38,6 +38,17 @@ class Upload:
     fields: Mapping[str, str]
 
 
+#: What a body without a name is called, by its media type.
+_NAMES = {
+    b"text/csv": "upload.csv",
+    b"application/x-ndjson": "upload.jsonl",
+    b"application/jsonl": "upload.jsonl",
+    b"application/vnd.apache.arrow.file": "upload.arrow",
+    b"application/vnd.apache.arrow.stream": "upload.arrow",
+    b"application/vnd.apache.parquet": "upload.parquet",
+}
+
+
 async def receive_file(request: Request, into: Path, most_bytes: int) -> Upload:
     """Write the file that a request brings to the new file ``into``.
 
@@ -57,7 +68,7 @@ async def receive_file(request: Request, into: Path, most_bytes: int) -> Upload:
                 await anyio.to_thread.run_sync(file.write, piece)
             if not size:
                 raise HttpError(400, "bad_request", "the body is empty; send the file itself, or a form with it")
-            return Upload(into, "", {})
+            return Upload(into, _NAMES.get(kind.lower(), ""), {})
         try:
             form = _Form(file, options[b"boundary"])
             async for piece in _limited(request, most_bytes):

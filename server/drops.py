@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +23,11 @@ def waiting_drops(engine: Engine, dataset: str) -> list[ObjectStat]:
     return [drop for drop in found if not state.known_drop(Source(drop.key, drop.etag, drop.size))]
 
 
-def wait_for_drops(engine: Engine, dataset: str | None) -> list[IngestEvent]:
-    """Poll until nothing waits any more, or until what waits has had its time to hold still."""
+def wait_for_drops(engine: Engine, dataset: str | None, waiting: Callable[[], None] | None = None) -> list[IngestEvent]:
+    """Poll until nothing waits any more, or until what waits has had its time to hold still.
+
+    ``waiting`` is called once, when there is something to wait for.
+    """
     from engine.store.ingest import TEXT_PATIENCE
 
     until = time.monotonic() + engine.config.drop_settle_s * TEXT_PATIENCE + PATIENCE_S
@@ -33,6 +37,9 @@ def wait_for_drops(engine: Engine, dataset: str | None) -> list[IngestEvent]:
         failed = {event.key for event in events if event.kind == "failed"}
         if not any(drop.key not in failed for name in names for drop in waiting_drops(engine, name)):
             break
+        if waiting is not None:
+            waiting()
+            waiting = None
         time.sleep(min(0.2, max(engine.config.drop_settle_s, 0.01)))
         events += engine.poll(dataset)
     return events

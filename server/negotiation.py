@@ -49,7 +49,12 @@ def choose_format(accept: str | None, named: str | None = None) -> Format:
     best = max(quality for quality, _ in rated)
     if best <= 0:
         types = ", ".join(item.media_type for item in FORMATS)
-        raise HttpError(406, "not_acceptable", f"none of the types in Accept is served; served are {types}")
+        raise HttpError(
+            406,
+            "not_acceptable",
+            f"none of the types in Accept is served; served are {types}",
+            headers={"Vary": VARY},
+        )
     return next(item for quality, item in rated if quality == best)
 
 
@@ -75,7 +80,10 @@ def choose_coding(accept_encoding: str | None) -> Coding:
         return Coding(best, is_forced=identity == 0)
     if identity == 0:
         raise HttpError(
-            406, "not_acceptable", f"Accept-Encoding refuses all that is served: {', '.join(CODINGS)}, identity"
+            406,
+            "not_acceptable",
+            f"Accept-Encoding refuses all that is served: {', '.join(CODINGS)}, identity",
+            headers={"Vary": VARY},
         )
     return Coding(None)
 
@@ -89,7 +97,7 @@ def _read_qualities(header: str) -> Iterator[tuple[str, float]]:
             key, _, value = parameter.partition("=")
             if key.strip() == "q":
                 try:
-                    quality = min(max(float(value), 0.0), 1.0)
+                    quality = min(max(0.0, float(value)), 1.0)  # in this order, in which nan counts as 0
                 except ValueError:
                     quality = 0.0
         if name:

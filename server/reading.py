@@ -9,7 +9,7 @@ from engine.definition import NamedQuery
 from engine.engine import Engine
 from engine.errors import DefinitionError, NamedQueryNotFoundError, VersionNotFoundError
 from engine.versions import DatasetVersion
-from queries.errors import GrammarError, QueryError, nearest
+from queries.errors import CursorError, GrammarError, QueryError, nearest
 from queries.request import QueryRequest
 from queries.schema import Schema
 from queries.url import filter_key, parse_query, read_target
@@ -40,11 +40,14 @@ def read_query(engine: Engine, dataset: str, pairs: Pairs, *, also_reserved: Col
         The parameters name another dataset, or whatever else ``parse_query`` finds.
     DatasetNotFoundError, VersionNotFoundError
     """
-    version, cursor = _target(pairs, dataset), first_value(pairs, "cursor")
-    # A page is read by the columns of the version that its cursor belongs to, whatever is the latest by now.
-    opened = engine.version_of_cursor(dataset, cursor, version) if cursor else engine.version(dataset, version)
+    opened = _opened(engine, dataset, _target(pairs, dataset), first_value(pairs, "cursor"))
     request, own = parse_query(pairs, opened.schema, also_reserved=also_reserved)
     return Read(request, opened, own)
+
+
+def _opened(engine: Engine, dataset: str, version: str | None, cursor: str | None) -> DatasetVersion:
+    """The version that a query is read by: for a page that of its cursor, whatever is the latest by now."""
+    return engine.version_of_cursor(dataset, cursor, version) if cursor else engine.version(dataset, version)
 
 
 def _target(pairs: Pairs, dataset: str) -> str | None:
@@ -88,10 +91,10 @@ def question_of_name(engine: Engine, dataset: str, name: str, path: str, pairs: 
     DefinitionError
         The query as defined does not fit the columns.
     """
-    version = _target(pairs, dataset)
-    named, target = _find(engine, dataset, name, version)
+    version, cursor = _target(pairs, dataset), first_value(pairs, "cursor")
+    named, target = _find(engine, dataset, name, _begun(engine, dataset, version, cursor))
     given = [(key, value) for key, value in pairs if key != "dataset"]
-    schema = engine.version(target, version).schema
+    schema = _opened(engine, target, version, cursor).schema
     merged = [*_kept(named, given, schema), *given]
     try:
         request, own = parse_query(merged, schema)
@@ -104,6 +107,14 @@ def question_of_name(engine: Engine, dataset: str, name: str, path: str, pairs: 
         return ask(engine, prepared, address, own.get("format"))
     plain = rows_address(target, merged).having(version=prepared.version.version.name)
     return ask(engine, prepared, address, own.get("format"), pinned=plain)
+
+
+def _begun(engine: Engine, dataset: str, version: str | None, cursor: str | None) -> str | None:
+    """The version whose definition a named query is taken from: for a page the one that its first page was of."""
+    try:
+        return _opened(engine, dataset, version, cursor).version.name if cursor else version
+    except CursorError:
+        return version  # it may belong to the dataset that the query points to
 
 
 def _find(engine: Engine, dataset: str, name: str, version: str | None) -> tuple[NamedQuery, str]:

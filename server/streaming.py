@@ -22,6 +22,10 @@ _SEND_BYTES = 256 << 10
 _SPOOL_BYTES = 16 << 20
 _COPY_BYTES = 1 << 20
 
+# Threads of their own for answers that hold a place in the engine: were all threads taken by requests that wait for
+# one, no answer could go on and give its own back.
+_GOING_ON = anyio.CapacityLimiter(64)
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -73,7 +77,7 @@ class ProducedResponse(Response):
                 is_gone = True
                 # In a thread: it may have to wait for the engine to notice.
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._production.cancel)
+                    await anyio.to_thread.run_sync(self._production.cancel, limiter=_GOING_ON)
                 group.cancel_scope.cancel()
 
         try:
@@ -90,7 +94,7 @@ class ProducedResponse(Response):
                 self._finish()  # nothing is held any more, and a trip to a thread costs as much as a small answer
             else:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(self._finish)
+                    await anyio.to_thread.run_sync(self._finish, limiter=_GOING_ON)
         if failure is not None and not is_gone:
             raise failure
 
@@ -103,7 +107,7 @@ class ProducedResponse(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers.raw})
         while piece is not None and not self._is_whole:
             await _send_part(send, piece)
-            piece = await anyio.to_thread.run_sync(_next, self._pieces)
+            piece = await anyio.to_thread.run_sync(_next, self._pieces, limiter=_GOING_ON)
         await send({"type": "http.response.body", "body": piece or b"", "more_body": False})
 
     def _begin(self, must_be_measured: bool) -> tuple[Head, bytes | None]:

@@ -822,15 +822,16 @@ def distinct(frame: Frame, names: Sequence[str]) -> Frame:
 
 
 def sort(frame: Frame, keys: Sequence[SortKey]) -> list[Row]:
-    """Nulls last in both directions, NaN above every number; ties as they stand."""
+    """Numbers, then NaN, then nulls, in both directions; ties as they stand."""
     rows = list(frame.rows)
     for key in reversed(keys):  # Python's sort keeps ties in order
         column = frame.by_name[key.col]
         cells = settle_all([comparable(row[key.col], column) for row in rows])
         known = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell is not None]
         nulls = [row for cell, row in zip(cells, rows, strict=True) if cell is None]
-        known.sort(key=lambda pair: (is_nan(pair[0]), 0 if is_nan(pair[0]) else pair[0]), reverse=key.desc)
-        rows = [row for _, row in known] + nulls
+        numbers = [pair for pair in known if not is_nan(pair[0])]
+        numbers.sort(key=lambda pair: pair[0], reverse=key.desc)
+        rows = [row for _, row in numbers] + [row for cell, row in known if is_nan(cell)] + nulls
     return rows
 
 

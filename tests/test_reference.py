@@ -125,10 +125,10 @@ def test_labels_are_read_without_binary_fractions() -> None:
     ]
 
 
-def test_sorting_puts_nulls_last_both_ways_and_nan_above_every_number() -> None:
+def test_sorting_puts_numbers_first_then_nan_then_nulls_both_ways() -> None:
     assert [row[0] for row in ask(select=["value"], sort=[SortKey(col="value")])][:4] == [1.0, 2.0, 3.0, INF]
     falling = [row[0] for row in ask(select=["value"], sort=[SortKey(col="value", desc=True)])]
-    assert math.isnan(falling[0]) and falling[1:] == [INF, 3.0, 2.0, 1.0, None]
+    assert falling[:4] == [INF, 3.0, 2.0, 1.0] and math.isnan(falling[4]) and falling[5] is None
     labels = [row[0] for row in ask(select=["params"], sort=[SortKey(col="params")])]
     assert labels == ["4M", "4M", "60M", "60m", "1B", None]
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from engine.analysis.least_squares import fit_line
-from engine.result import ResultMeta
+from engine.errors import ResultTooLargeError
+from engine.result import ResultMeta, python_rows
 from queries.errors import GrammarError, InvalidValueError, TypeMismatchError, UnknownColumnError, nearest
 from queries.plan import OutputColumn
 from queries.request import And, BestBy, Condition, QueryRequest
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from engine.engine import Engine, Prepared
 
 FORMS = ("ols",)
-_PLACES = ("step", "tokens")  # exact places in training; equal compute is met by no two sizes
+MAX_POINTS = 100_000  # a fit reads them into Python
+_PLACES = ("step", "tokens", "compute")  # exact places in training
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,11 @@ def prepare_scaling(engine: Engine, request: ScalingRequest) -> PreparedScaling:
     schema = engine.version(request.query.dataset, request.query.version).schema
     x = _x_axis(schema, request.x_axis)
     y, metric = _y_axis(schema, request.y_axis)
-    groups = tuple(_column(schema, name, "group_by") for name in request.group_by)
+    groups = tuple(_group_column(schema, name) for name in request.group_by)
     runs = tuple(column for column in schema.physical if column.role in (Role.DIMENSION, Role.SEED) and column != y)
     query = _at(request, schema, runs, y, metric)
     shown = {column.name: column for column in (*groups, *runs, *_steps(schema), x, y)}
-    points = engine.prepare(query.model_copy(update={"select": tuple(shown)}))
+    points = engine.prepare(query.model_copy(update={"select": tuple(shown), "limit": MAX_POINTS}))
     canonical = json.dumps(
         {
             "scaling": {
@@ -117,17 +119,23 @@ def prepare_scaling(engine: Engine, request: ScalingRequest) -> PreparedScaling:
 def run_scaling(engine: Engine, prepared: PreparedScaling) -> ScalingAnswer:
     """Select the points and fit them."""
     result = engine.run(prepared.points)
-    rows = result.table.to_pylist()
+    if result.meta.truncated:
+        raise ResultTooLargeError(
+            f"there would be more than {MAX_POINTS} points to fit; filter, or group by fewer runs"
+        )
+    rows = python_rows(result.table)
     x, y = prepared.x.name, prepared.y.name
-    kept = [row for row in rows if _is_positive(row[x]) and _is_positive(row[y])]
+    places = [place for place, row in enumerate(rows) if _is_positive(row[x]) and _is_positive(row[y])]
+    order = _group_order([rows[place] for place in places], prepared.groups)
     # Stable, so that points of equal x stay in the order of the file.
-    order = _group_order(kept, prepared.groups)
-    kept.sort(key=lambda row: (order[_group(row, prepared.groups)], float(row[x])))
+    places.sort(key=lambda place: (order[_group(rows[place], prepared.groups)], float(rows[place][x])))
+    kept = [rows[place] for place in places]
+    chosen = result.table.take(pa.array(places, pa.int64())).combine_chunks()
     # The axes come under their own names too, unless those are taken by the roles that they play here.
     names = [name for name in result.table.schema.names if name not in (y, "x", "y")]
     table = pa.table(
         {
-            **{name: pa.array([row[name] for row in kept], result.table.schema.field(name).type) for name in names},
+            **{name: chosen.column(name) for name in names},
             "x": pa.array([float(row[x]) for row in kept], pa.float64()),
             "y": pa.array([float(row[y]) for row in kept], pa.float64()),
         }
@@ -140,6 +148,8 @@ def run_scaling(engine: Engine, prepared: PreparedScaling) -> ScalingAnswer:
     )
     dropped = len(rows) - len(kept)
     warnings = list(result.meta.warnings)
+    if not rows:
+        warnings.append(f"no row stands at {prepared.request.at} under these filters")
     if dropped:
         warnings.append(
             f"{dropped} of {len(rows)} points are null, NaN, infinite or not positive: they have no logarithm"
@@ -147,6 +157,7 @@ def run_scaling(engine: Engine, prepared: PreparedScaling) -> ScalingAnswer:
     meta = replace(
         result.meta,
         query_id=prepared.query_id,
+        limit=None,
         columns=columns,
         returned=len(kept),
         total=len(kept),
@@ -231,6 +242,13 @@ def _column(schema: Schema, name: str, param: str) -> Column:
     return column
 
 
+def _group_column(schema: Schema, name: str) -> Column:
+    column = _column(schema, name, "group_by")
+    if not column.kind.is_ordered:
+        raise TypeMismatchError(f"{column.name} is {column.kind}; one groups by plain columns", param="group_by")
+    return column
+
+
 def _steps(schema: Schema) -> tuple[Column, ...]:
     return () if schema.step is None else (schema.step,)
 
@@ -257,7 +275,7 @@ def _at(
         parts.append(Condition(col=axis.name, value=parse_value(axis, value, param="at")))
     else:
         raise GrammarError(
-            f"at is last, best, step:N or tokens:N, where there is such a column, and not {request.at!r}",
+            f"at is last, best, step:N, tokens:N or compute:C, where there is such a column, and not {request.at!r}",
             param="at",
             value=request.at,
         )
@@ -265,8 +283,8 @@ def _at(
     return request.query.model_copy(update={**changes, "where": where})
 
 
-def _is_positive(value: object) -> bool:
-    return value is not None and math.isfinite(number := float(value)) and number > 0  # type: ignore[arg-type]
+def _is_positive(value: Any) -> bool:
+    return value is not None and math.isfinite(number := float(value)) and number > 0
 
 
 def _group(row: dict[str, Any], groups: Sequence[Column]) -> tuple[Any, ...]:
@@ -281,7 +299,7 @@ def _group_order(rows: Sequence[dict[str, Any]], groups: Sequence[Column]) -> di
         numbers = [
             parse_size_label(value) if size and value else value for value, size in zip(group, sizes, strict=True)
         ]
-        return tuple((number is None, str(type(number)), number or 0) for number in numbers)
+        return tuple((number is None, str(type(number)), 0 if number is None else number) for number in numbers)
 
     ordered = sorted({_group(row, groups) for row in rows}, key=rank)
     return {group: position for position, group in enumerate(ordered)}

@@ -71,3 +71,10 @@ class DatasetLogs:
             if log is None:
                 log = self._logs[dataset] = DatasetLog(self._store, dataset, fallback=self._fallback)
             return log
+
+    def forget(self, dataset: str) -> None:
+        """Drop the log of a dataset that does not exist."""
+        with self._lock:
+            log = self._logs.get(dataset)
+            if log is not None and not log.state.seq:
+                del self._logs[dataset]

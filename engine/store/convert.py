@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
 
-from engine.connection import Database
+from engine.connection import Database, quoted
 from engine.errors import EngineError, RejectedFileError, StoreError
 from engine.store.inspect import SCAN_TIMEOUT_S, rejection
 from engine.store.keys import FORMATS, format_of
@@ -21,6 +21,7 @@ from engine.store.protocol import Progress
 
 ROW_GROUP_ROWS = 122_880  # DuckDB's own: one thread reads one group at a time
 ROW_GROUP_BYTES = 64 << 20  # in memory: a table of thousands of columns gets smaller groups
+_ARROW = (b"ARROW1", b"\xff\xff\xff\xff")  # a file, and a stream
 _HEAD_BYTES = 64 * 1024
 _BOM = b"\xef\xbb\xbf"
 
@@ -49,7 +50,7 @@ def detect_format(path: Path, name: str) -> str:
     with open(path, "rb") as reader:
         head = reader.read(_HEAD_BYTES)
     named = format_of(name)
-    found = "parquet" if head.startswith(b"PAR1") else "arrow" if head.startswith(b"ARROW1") else None
+    found = "parquet" if head.startswith(b"PAR1") else "arrow" if head.startswith(_ARROW) else None
     if named is None:
         if found is None:
             known = ", ".join(f".{extension}" for extension in FORMATS)
@@ -115,14 +116,14 @@ def _csv_query(database: Database, path: Path, name: str) -> tuple[str, list[str
         return f"SELECT * FROM {_CSV}", parameters
     # A loss that diverged is written as inf, which DuckDB takes for text.
     tests = ", ".join(
-        f"count({_quoted(column)}) > 0 AND bool_and(regexp_full_match({_quoted(column)}, ?)) AS t{position}"
+        f"count({quoted(column)}) > 0 AND bool_and(regexp_full_match({quoted(column)}, ?)) AS t{position}"
         for position, column in enumerate(texts)
     )
     found = database.table(
         f"SELECT {tests} FROM {_CSV}", [*[_NUMBERS] * len(texts), *parameters], timeout_s=SCAN_TIMEOUT_S
     )
     numbers = [column for column, (verdict,) in zip(texts, found.to_pydict().values(), strict=True) if verdict]
-    changes = ", ".join(f"CAST({_quoted(column)} AS DOUBLE) AS {_quoted(column)}" for column in numbers)
+    changes = ", ".join(f"CAST({quoted(column)} AS DOUBLE) AS {quoted(column)}" for column in numbers)
     return f"SELECT *{f' REPLACE ({changes})' if changes else ''} FROM {_CSV}", parameters
 
 
@@ -141,17 +142,13 @@ def _json_query(database: Database, path: Path) -> tuple[str, list[str]]:
     """
     casts = {"JSON": "{0} ->> '$' AS {0}", '"NULL"': "CAST({0} AS VARCHAR) AS {0}"}
     columns = _describe(database, _JSON_LINES, [str(path)])
-    changes = ", ".join(casts[sql_type].format(_quoted(column)) for column, sql_type in columns if sql_type in casts)
+    changes = ", ".join(casts[sql_type].format(quoted(column)) for column, sql_type in columns if sql_type in casts)
     return f"SELECT *{f' REPLACE ({changes})' if changes else ''} FROM {_JSON_LINES}", [str(path)]
 
 
 def _describe(database: Database, reader: str, parameters: list[str]) -> list[tuple[str, str]]:
     described = database.table(f"DESCRIBE SELECT * FROM {reader}", parameters, timeout_s=SCAN_TIMEOUT_S)
     return list(zip(described["column_name"].to_pylist(), described["column_type"].to_pylist(), strict=True))
-
-
-def _quoted(column: str) -> str:
-    return '"' + column.replace('"', '""') + '"'
 
 
 def _write(into: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch], progress: Progress | None) -> None:

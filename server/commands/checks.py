@@ -77,7 +77,9 @@ def _blobs(engine: Engine, name: str, state: DatasetState, quick: bool) -> Gener
             done += file.size
     for key, detail in damaged.items():
         used = f"{count(len(users[key]), 'version')} ({', '.join(users[key])})"
-        advice = f"{used} cannot be served: publish the original file again, or put this one back from a backup"
+        current = state.current is not None and any(file.key == key for file in state.current.files)
+        mend = "publish the original file again, or put this one" if current else "put this file"
+        advice = f"{used} cannot be served: {mend} back from a backup"
         yield Finding("problem", name, detail, advice)
     if entries and not damaged:
         how = "sizes" if quick else "hashes"
@@ -106,7 +108,8 @@ def _orphans(engine: Engine, name: str, state: DatasetState) -> Iterator[Finding
             "warning",
             name,
             f"{count(len(orphans), 'file')} in {data_prefix(name)} that no version names, {amount(size)}",
-            "left by a publish that was interrupted, or of one under way; they do no harm",
+            "left by a publish that was interrupted, or of one under way, they do no harm; but if the log lost its "
+            "last records, put those back before the next publish",
         )
 
 
@@ -161,6 +164,18 @@ def _answers(engine: Engine, name: str) -> Iterator[Finding]:
 def find_misnamed(engine: Engine) -> Iterator[Finding]:
     """Folders that somebody takes for datasets, and the store does not."""
     from engine.store.catalogue import list_misnamed
+    from engine.store.keys import data_prefix, is_dataset_name
+
+    known = set(engine.dataset_names())
+    for key in engine.store.list(""):
+        name = key.removesuffix("/")
+        if key.endswith("/") and is_dataset_name(name) and name not in known and engine.store.list(data_prefix(name)):
+            yield Finding(
+                "problem",
+                name,
+                f"{data_prefix(name)} holds versions, and their log is gone",
+                "put the folder _bt/log back from a backup before anything is published here",
+            )
 
     for folder in list_misnamed(engine.store):
         yield Finding(

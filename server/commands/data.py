@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ def demo(session: Session, if_missing: bool, replace: bool) -> None:
                 )
             with tempfile.TemporaryDirectory(prefix="bytomorrow-demo-") as folder, Progress(name) as progress:
                 path = Path(folder, f"{name}.parquet")
-                write_demo_parquet(name, path, lambda done, total, report=progress: report("make", done, total))  # type: ignore[misc]
+                write_demo_parquet(name, path, partial(progress, "make"))
                 outcome = engine.publish(
                     name, path, message="synthetic demo data", by=DEMO, original_name=path.name, progress=progress
                 )
@@ -192,7 +193,7 @@ def refresh(session: Session, name: str | None, json_out: bool) -> None:
     with session.engine() as engine:
         if name is not None:
             engine.state(name)
-        events = wait_for_drops(engine, name)
+        events = wait_for_drops(engine, name, lambda: say("waiting for a file written just now to hold still"))
     if json_out:
         print_json([_describe_event(event) for event in events])
     else:

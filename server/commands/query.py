@@ -122,8 +122,8 @@ def _write_table(
 ) -> None:
     """The first rows for a person to look at, and what was left out."""
     limit = dict(_parameters(engine, name, named) + pairs).get("limit", "")
-    is_cut = not everything and not (limit.isdecimal() and int(limit) <= TABLE_ROWS)
-    if is_cut and (not limit or limit.isdecimal()):  # a limit that is none is for the question to refuse
+    is_cut = not everything and not limit
+    if is_cut:
         pairs = [*(pair for pair in pairs if pair[0] != "limit"), ("limit", str(TABLE_ROWS))]
     with closing(_question(engine, name, named, pairs).run().rows) as rows:
         batches = list(rows)

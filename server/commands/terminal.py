@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WIDEST_CELL = 48
 SILENCE_S = 10.0  # without a terminal, long work says so often how far it is
+
+_STEPS = {"copy": "copying", "convert": "converting", "check": "checking", "hash": "hashing", "make": "making"}
 
 
 class CommandError(click.ClickException):
@@ -125,8 +127,6 @@ def _cells(text: str) -> int:
 class Progress:
     """Tells how far long work is: bars on a terminal, and elsewhere a line now and then. Call it as the store does."""
 
-    _STEPS = {"copy": "copying", "convert": "converting", "check": "checking", "hash": "hashing", "make": "making"}  # noqa: RUF012
-
     def __init__(self, what: str) -> None:
         self._what = what
         self._bars: Bars | None = None
@@ -150,7 +150,7 @@ class Progress:
             self._bars.stop()
 
     def __call__(self, step: str, done: int, total: int) -> None:
-        words = f"{self._STEPS.get(step, step)} {self._what}"
+        words = f"{_STEPS.get(step, step)} {self._what}"
         if self._bars is None:
             self._line(words, done, total)
         elif step in self._tasks:
@@ -170,10 +170,6 @@ class Progress:
         else:
             return
         self._last = now
-
-
-#: What the engine calls while it works.
-Report = Callable[[str, int, int], None]
 
 
 def cell(value: Any) -> str:

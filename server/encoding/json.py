@@ -28,18 +28,13 @@ def encode_json(payload: Payload) -> Iterator[bytes]:
 
 
 def encode_ndjson(payload: Payload) -> Iterator[bytes]:
-    """One row object a line, then ``{"end":true,"rows":n}``; that line also says so when a limit cut the rows."""
-    count = nonfinite = 0
+    """One row object a line, then ``{"end":true,"rows":n}``, without which the rows are not all there."""
+    count = 0
     for batch in in_steps(payload.schema, payload.batches):
         rows = members(payload.schema.names, [json_texts(column) for column in batch.columns], b"", b"\n")
         count += batch.num_rows
-        nonfinite += count_nonfinite(batch)
         yield bytes(data_of(rows))
-    end: dict[str, object] = {"end": True, "rows": count}
-    meta = payload.closing(nonfinite).get("meta", {})
-    if meta.get("truncated"):
-        end |= {"truncated": True, "next_cursor": meta.get("next_cursor")}
-    yield orjson.dumps(end) + b"\n"
+    yield orjson.dumps({"end": True, "rows": count}) + b"\n"
 
 
 def data_of(texts: pa.BinaryArray) -> memoryview:

@@ -98,7 +98,7 @@ def table(request: Request, engine: OpenEngine, settings: ServerSettings, pairs:
         parameter("x_axis", "Size, tokens or compute: a column of numbers, such as params_numeric."),
         parameter("y_axis", "A metric, or a column of numbers."),
         parameter("group_by", "One line for each value of these columns."),
-        parameter("at", "Where in each run: last, best, step:N or tokens:N."),
+        parameter("at", "Where in each run: last, best, step:N, tokens:N or compute:C."),
         parameter("fit", "ols: a straight line in the logarithms of both axes."),
         FILTERS,
     ),

@@ -217,6 +217,12 @@ def test_a_query_whose_time_is_up_is_interrupted(database: Database) -> None:
     free(database)
 
 
+def test_a_limit_that_passes_before_the_work_begins_still_counts(database: Database) -> None:
+    with pytest.raises(QueryTimeoutError):
+        database.table(ENDLESS, timeout_s=1e-6)
+    free(database)
+
+
 def test_the_time_of_the_reader_is_not_counted(database: Database) -> None:
     with database.stream(MANY_ROWS, timeout_s=1.0) as rows:
         batches = iter(rows)

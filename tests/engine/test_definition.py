@@ -115,6 +115,13 @@ def test_what_is_wrong_is_left_out_and_listed(text: str, problem: str) -> None:
     assert definition.derived == ()
 
 
+def test_problems_stand_in_the_order_of_the_text() -> None:
+    names = "q w e r t y u i o p".split()
+    text = "".join(f"{name} = 1\n" for name in names) + "[columns.c]\n" + "".join(f"{name} = 1\n" for name in names)
+    expected = [*names, *(f"columns.c: {name}" for name in names)]
+    assert [problem.split(" is ")[0] for problem in parse_definition(text).problems] == expected
+
+
 def test_the_rest_of_a_definition_still_counts() -> None:
     definition = parse_definition("title = 'T'\nsynthetic = 3\n[columns.a]\nrole = 'king'\nunit = 'u'\n")
     assert definition.title == "T"

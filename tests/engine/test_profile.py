@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from engine.connection import Database
-from engine.profile import MAX_VALUES, Profile, quoted
+from engine.connection import Database, quoted
+from engine.profile import MAX_VALUES, Profile
 from queries.schema import Column, Role
 from tests.engine.support import write_parquet
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from engine import Engine, EngineConfig, QueryRequest
+from engine import Aggregate, Engine, EngineConfig, QueryRequest, ResultStream
 from engine.connection import Database
 from engine.errors import CorruptVersionError
 from engine.result import Answer
@@ -67,6 +67,23 @@ def test_explain_always_runs(engine: Engine, ran: list[str]) -> None:
     ran.clear()
     engine.run(engine.prepare(request))
     assert ran
+
+
+def test_what_is_as_it_was_written_is_never_another_requests(engine: Engine) -> None:
+    """Equal canonical queries, of which one names the column that goes without saying, or another spelling."""
+    unsaid = engine.dataset("t").group_by("a").agg(Aggregate(fn="mean", as_="m")).run()
+    said = engine.dataset("t").group_by("a").agg(Aggregate(fn="mean", col="v", as_="m")).run()
+    assert unsaid.table.column_names[-1] == "nans" and said.table.column_names[-1] == "nans_v"
+    engine.publish("s", pa.table({"params": ["60M", "1B"], "v": [1.0, 2.0]}))
+    for text in ("61M", "61000000"):
+        assert text in engine.dataset("s").lenient().where(params=text).run().meta.warnings[0]
+
+
+def test_facets_and_columns_weigh_too(engine: Engine) -> None:
+    engine.publish("f", pa.table({"a": [f"value {number}" for number in range(5_000)], "v": [1.0] * 5_000}))
+    stream = engine.stream(engine.prepare(QueryRequest(dataset="f", facets=("a",), limit=1)))
+    kept = stream.kept() if isinstance(stream, ResultStream) else None
+    assert kept is not None and kept.size_bytes > 1_000_000
 
 
 def test_damage_is_noticed_all_the_same(engine: Engine) -> None:

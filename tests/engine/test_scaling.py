@@ -63,6 +63,24 @@ def test_the_line_is_that_of_numpy(lab: Lab) -> None:
     assert answer.table["x"].to_pylist() == sorted(answer.table["x"].to_pylist())
 
 
+def test_groups_may_be_any_plain_column(lab: Lab) -> None:
+    columns = {
+        "run": ["a", "b", "c", "d"],
+        "group": ["x", "", "x", ""],
+        "day": pa.array([0, 2**31 - 1, 0, 2**31 - 1], pa.date32()),  # DuckDB's infinity, which Python has not
+        "parts": [[1], [2], [1], [2]],
+        "n": [1e6, 1e6, 1e7, 1e7],
+        "loss": [4.0, 3.0, 2.0, 1.0],
+    }
+    lab.publish("plain", columns, "columns.n.role = 'axis'\ncolumns.loss.direction = 'lower'\n")
+    fits = scaling(lab, "n", "loss", dataset="plain", group_by=("group",)).fits
+    assert [fit["group"]["group"] for fit in fits] == ["", "x"]
+    answer = scaling(lab, "n", "loss", dataset="plain", group_by=("day",))
+    assert [fit["n"] for fit in answer.fits] == [2, 2] and answer.table.schema.field("day").type == pa.date32()
+    with pytest.raises(TypeMismatchError, match="parts is nested"):
+        scaling(lab, "n", "loss", dataset="plain", group_by=("parts",))
+
+
 def test_one_fit_for_each_group(lab: Lab) -> None:
     answer = scaling(lab, "params_numeric", "accuracy", group_by=("data_source",))
     assert [fit["group"] for fit in answer.fits] == [

@@ -126,6 +126,7 @@ def test_a_text_of_too_many_values_is_no_dimension() -> None:
         (("60M", "1.4B", "4m"), True),
         (("60M",), True),
         (("60M", "large"), False),
+        (("60M", "1.4B", "unknown"), True),
         ((), False),
         (None, False),
         (("60M", "99999999999T"), False),

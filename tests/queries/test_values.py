@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-import time as clock
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from uuid import UUID
@@ -275,10 +274,8 @@ REFUSED: list[tuple[str, object]] = [
 
 @pytest.mark.parametrize("sql_type, value", REFUSED, ids=[case_id(*case) for case in REFUSED])
 def test_refused(sql_type: str, value: object) -> None:
-    start = clock.perf_counter()
     with pytest.raises(InvalidValueError) as caught:
         parse_value(column(sql_type), value, param="where.value")
-    assert clock.perf_counter() - start < 1
     error = caught.value
     assert error.param == "where.value"
     assert "takes" in error.detail and column(sql_type).name in error.detail

@@ -133,9 +133,9 @@ def test_an_arrow_stream_says_first_how_many_rows_will_come(client: TestClient) 
 def test_ndjson_ends_with_a_count(client: TestClient) -> None:
     lines = client.get(f"{SWEEP}?format=ndjson").content.splitlines()
     assert json.loads(lines[-1]) == {"end": True, "rows": 90}
-    cut = json.loads(client.get(f"{SWEEP}?format=ndjson&limit=3").content.splitlines()[-1])
-    assert cut["truncated"] is True
-    assert cut["next_cursor"]
+    cut = client.get(f"{SWEEP}?format=ndjson&limit=3")
+    assert json.loads(cut.content.splitlines()[-1]) == {"end": True, "rows": 3}
+    assert 'rel="next"' in cut.headers["link"]
 
 
 def test_paging_by_links_gives_each_row_once(client: TestClient) -> None:
@@ -210,6 +210,20 @@ def test_a_cursor_outlives_its_version(client: TestClient) -> None:
     rest = client.get(f"{SWEEP}?limit=80&cursor={first['meta']['next_cursor']}").json()
     assert rest["meta"]["version"] == "v1"
     assert len(rest["data"]) == 10
+
+
+def test_a_page_of_a_named_query_is_of_the_query_as_it_was(own_store: Path) -> None:
+    with local_client(settings(own_store)) as client:
+        first = client.get("/api/queries/sweep/small?step__gte=0&limit=1").json()
+        path = own_store / "sweep" / "dataset.toml"
+        path.write_text(path.read_text().replace('data = "Dolma1.7"', 'data = "C4"'))
+        client.app.state.engine.publish("sweep", sweep(2.0))  # type: ignore[attr-defined]
+        cursor = first["meta"]["next_cursor"]
+        found = client.get(f"/api/queries/sweep/small?step__gte=0&limit=1&cursor={cursor}")
+        assert found.status_code == 200, found.text
+        assert found.json()["meta"]["version"] == first["meta"]["version"]
+        assert [row["data"] for row in found.json()["data"]] == ["Dolma1.7"]
+        assert client.get("/api/queries/sweep/small").json()["data"][0]["data"] == "C4"
 
 
 def test_a_cursor_is_read_by_the_columns_of_its_own_version(own_store: Path) -> None:

@@ -585,7 +585,7 @@ def test_a_damaged_file_is_found(sweep: Callable[..., Result], store: Path, tmp_
     ((where, what),) = findings(result, "problem")
     assert where == "sweep"
     assert "is damaged: its SHA-256" in what
-    assert "publish the original file again" in result.stdout
+    assert "put this file back from a backup" in result.stdout
 
 
 @pytest.mark.parametrize("quick", [(), ("--quick",)])
@@ -830,3 +830,12 @@ def test_ctrl_c_leaves_no_traceback(store: Path) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == ExitCode.INTERRUPTED
     assert "Traceback" not in err
+
+
+def test_a_lost_log_is_found(sweep: Callable[..., Result], store: Path) -> None:
+    for record in (store / "sweep" / "_bt" / "log").iterdir():
+        record.unlink()
+    result = sweep("doctor", "--json")
+    assert result.exit_code == 1
+    ((where, what),) = findings(result, "problem")
+    assert (where, what) == ("sweep", "sweep/_bt/data/ holds versions, and their log is gone")

@@ -29,6 +29,7 @@ from server.negotiation import choose_coding, choose_format
         ("application/vnd.bytomorrow.columns+json", "columns"),
         ("text/csv;q=nonsense, application/json;q=0.5", "json"),
         ("*/*;q=0.1, application/*;q=0.5, text/csv", "csv"),
+        ("*/*;q=nan, text/csv;q=0.1", "csv"),
     ],
 )
 def test_accept(accept: str | None, expected: str) -> None:

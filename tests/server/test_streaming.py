@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import anyio.to_thread
 import pytest
 
 from server.streaming import Head, ProducedResponse
@@ -88,6 +89,32 @@ def test_http_1_0_gets_a_length() -> None:
     sent = asyncio.run(_drive(_Made(_three), http_version="1.0"))
     assert dict(sent[0]["headers"])[b"content-length"] == b"13"
     assert _body(sent) == b"one,two,three"
+
+
+def test_an_answer_goes_on_while_others_wait_for_a_place() -> None:
+    """All threads for new requests are taken, as when each of them waits for an answer like this one to end."""
+    made = _Made(_three)
+
+    async def drive() -> bytes:
+        newcomers = anyio.to_thread.current_default_thread_limiter()
+        waiting: list[object] = []
+        body = bytearray()
+
+        async def send(message: Any) -> None:
+            while newcomers.available_tokens:
+                waiting.append(object())
+                newcomers.acquire_on_behalf_of_nowait(waiting[-1])
+            body.extend(message.get("body", b""))
+
+        async def receive() -> Any:
+            await asyncio.Event().wait()
+
+        response = ProducedResponse(made, {})
+        await asyncio.wait_for(response({"type": "http", "http_version": "1.1"}, receive, send), 10)
+        return bytes(body)
+
+    assert asyncio.run(drive()) == b"one,two,three"
+    assert made.closed == 1
 
 
 def test_a_failure_before_the_first_piece_sends_nothing() -> None:

@@ -25,7 +25,8 @@ FROM (
     "data"
 ) AS grouped
 ORDER BY
-  "mean" DESC,
+  NULLIF("mean", CAST('nan' AS DOUBLE)) DESC,
+  "mean" IS NULL ASC,
   LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) ASC,
   "data" ASC,
   "params" ASC

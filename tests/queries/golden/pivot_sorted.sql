@@ -30,7 +30,8 @@ FROM (
 ) AS numbered
 PIVOT(FIRST("pivot_cell") FOR "pivot_code" IN (0 AS "pivot_0", 1 AS "pivot_1"))
 ORDER BY
-  "pivot_0" DESC,
+  NULLIF("pivot_0", CAST('nan' AS DOUBLE)) DESC,
+  "pivot_0" IS NULL ASC,
   "step" ASC
 LIMIT $2
 -- $1: ['acc', 'odd']

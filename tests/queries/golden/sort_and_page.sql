@@ -14,14 +14,16 @@ WHERE
       "_ordinal"
     FROM "version"
     ORDER BY
-      "value" DESC,
+      NULLIF("value", CAST('nan' AS DOUBLE)) DESC,
+      "value" IS NULL ASC,
       "step" ASC,
       "_ordinal" ASC
     LIMIT $1
     OFFSET $2
   )
 ORDER BY
-  "value" DESC,
+  NULLIF("value", CAST('nan' AS DOUBLE)) DESC,
+  "value" IS NULL ASC,
   "step" ASC,
   "_ordinal" ASC
 -- $1: 100
