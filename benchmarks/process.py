@@ -86,9 +86,16 @@ def _psutil_process(pid: int) -> Any:
 
 
 @contextlib.contextmanager
-def our_server(store: Path, scratch: Path) -> Iterator[Server]:
-    """This project's server over a store, with default settings."""
-    environment = {"BT_STORE": str(store)}
+def our_server(store: Path, scratch: Path, *, keeps_answers: bool = False) -> Iterator[Server]:
+    """This project's server over a store, with default settings but for the cache of answers, which is off.
+
+    A repeated URL would otherwise measure the cache. ``keeps_answers`` leaves it on, as users have it.
+    """
+    environment = {
+        "BT_STORE": str(store),
+        "BT_ENV_FILE": "none",
+        **({} if keeps_answers else {"BT_RESULTS_CACHE": "0"}),
+    }
     with _serve("ours", ["-m", "server", "serve"], environment, scratch, "/api/health") as server:
         yield server
 

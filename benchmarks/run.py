@@ -71,6 +71,7 @@ def _run(arguments: argparse.Namespace, scenarios: tuple[Scenario, ...]) -> int:
                 "commit": short_commit(),
                 "quick": arguments.quick,
                 "repeat": arguments.repeat,
+                "cached": arguments.cached,
                 "rows": rows,
                 "machine": describe_machine(),
                 "load_before": load(),
@@ -94,7 +95,7 @@ def _servers(arguments: argparse.Namespace, scratch: Path) -> Iterator[tuple[Ser
         material.make_files(files)
         material.publish_files(files, store, scratch)
     with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(our_server(store.resolve(), scratch))
+        ours = stack.enter_context(our_server(store.resolve(), scratch, keeps_answers=arguments.cached))
         if arguments.store is not None:
             material.download_files(ours, files)
         seed = None if arguments.no_seed else stack.enter_context(seed_server(files, scratch))
@@ -111,7 +112,7 @@ def _write(results: Results, text: str, output: Path) -> None:
 
 def _default_output(arguments: argparse.Namespace) -> Path:
     """Only a full run over the demo data is one to keep."""
-    partial = arguments.quick or arguments.only or arguments.no_seed or arguments.store
+    partial = arguments.quick or arguments.cached or arguments.only or arguments.no_seed or arguments.store
     return SCRATCH if partial else RECORDED
 
 
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="one scenario (repeatable; slice*)")
     parser.add_argument("--repeat", type=_positive, default=2, metavar="N", help="blocks per scenario and server (2)")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--cached", action="store_true", help="with the cache of answers on, as users have it")
     parser.add_argument("--no-seed", action="store_true", help="this server alone")
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="a store that holds datadecide and ft-matched")
     parser.add_argument("--list", action="store_true", help="the scenarios, and nothing else")

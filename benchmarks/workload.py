@@ -1,7 +1,8 @@
 """What is asked of both servers: scenarios named by what a user waits for. Measures nothing.
 
 A scenario's ``paths`` are asked in turn. Where there are many, no two requests in a row are the same, so that a cache
-of answers does not pass for speed; where there is one, it is a view that people open again and again.
+of answers does not pass for speed; where there is one, it is a view that people open again and again. Our own cache of
+answers is off while measuring, unless ``--cached`` is given.
 """
 
 from __future__ import annotations
