@@ -347,12 +347,14 @@ class _Builder:
         else:
             query = self.source([aliased(value, "value")])
         distinct = exp.select(aliased(name("value"), "value")).from_(query.subquery("pivoted")).group_by(name("value"))
-        if pivot.column.is_size_label:
-            table = self.scope.tables[pivot.column.name]
-            rank = self.scope.lookup(table, name("value"), "BIGINT")
-        else:
-            rank = name("value")
-        return distinct.order_by(_ordering(rank, False), _ordering(name("value"), False))
+        return distinct.order_by(*self._by_value(pivot.column))
+
+    def _by_value(self, column: Column) -> list[Expression]:
+        """The order of a column's values that are called "value": sizes by number, and of equal ones by their text."""
+        rank = name("value")
+        if column.is_size_label:
+            rank = self.scope.lookup(self.scope.tables[column.name], name("value"), "BIGINT")
+        return [_ordering(rank, False), _ordering(name("value"), False)]
 
     def pivot_rows(self) -> exp.Select:
         """One row for each row of the pivot, with its index columns."""
@@ -435,12 +437,8 @@ class _Builder:
         if facet.where is not None:
             rows = rows.where(compile_predicate(facet.where, self.scope))
         rows = rows.group_by(value)
-        rank = name("value")
-        if facet.column.is_size_label:
-            rank = self.scope.lookup(self.scope.tables[facet.column.name], name("value"), "BIGINT")
         query = exp.select(name("value"), name("count")).from_(rows.subquery("counted"))
-        query = query.order_by(_ordering(name("count"), True), _ordering(rank, False), _ordering(name("value"), False))
-        return query.limit(most)
+        return query.order_by(_ordering(name("count"), True), *self._by_value(facet.column)).limit(most)
 
 
 def _label_texts(keys: Sequence[Column]) -> list[exp.Ordered]:

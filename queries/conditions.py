@@ -14,7 +14,7 @@ from queries.plan import Comparison, Every, Negation, Predicate, Slot, Some
 from queries.ranges import within_range
 from queries.request import And, Condition, Not, Operator, Or, Where
 from queries.schema import Column, Kind, Schema, parse_size_label
-from queries.values import canonical_value, parse_value
+from queries.values import canonical_value, parse_flag, parse_value
 from queries.vocabulary import shown
 
 MOST_NAMED = 8  # values of a dimension that an error lists
@@ -23,7 +23,6 @@ LONG_LIST = 64  # from here on a list is one parameter, and not one for each of 
 _ORDERING = frozenset({Operator.LT, Operator.LTE, Operator.GT, Operator.GTE, Operator.BETWEEN})
 _TEXT = frozenset({Operator.CONTAINS, Operator.STARTSWITH, Operator.ENDSWITH, Operator.GLOB})
 _FLAT = re.compile(r"(?:where|having)(?:\.and\[[0-9]+\])?")
-_BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,12 +318,19 @@ def _as_text(column: Column) -> Column:
 
 
 def _boolean(value: object, param: str) -> bool:
-    if value is None or value is True or value is False:
-        return value is not False
-    found = _BOOLEANS.get(str(value).strip().lower()) if isinstance(value, (str, int)) else None
-    if found is None:
-        raise InvalidValueError(f"isnull takes true or false (1 or 0), not {value!r}", param=param, value=value)
-    return found
+    """What isnull asks for; true when nothing is said. JSON may write the numbers 1 and 0."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        value = value.strip()
+    elif type(value) is int and value in (0, 1):
+        return value == 1
+    try:
+        return parse_flag(value, param=param)
+    except InvalidValueError:
+        raise InvalidValueError(
+            f"isnull takes true or false (1 or 0), not {shown(value)}", param=param, value=shown(value, quote=False)
+        ) from None
 
 
 def _comparable(left: Column, right: Column) -> bool:

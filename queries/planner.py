@@ -17,7 +17,6 @@ from queries.errors import (
     LimitExceededError,
     TypeMismatchError,
     UnknownColumnError,
-    nearest,
 )
 from queries.grouping import Grouping, check_aggregate, plan_grouping
 from queries.plan import (
@@ -94,15 +93,7 @@ class _Planner:
 
     def find(self, name: str, param: str) -> Column:
         """The column of that name or alias."""
-        column = self.schema.find(name)
-        if column is None:
-            raise UnknownColumnError(
-                f"{self.schema.dataset} has no column {name!r}",
-                param=param,
-                value=name,
-                did_you_mean=nearest(name, [*self.schema.by_name, *self.schema.by_alias]),
-            )
-        return self.use(column)
+        return self.use(self.schema.require(name, param))
 
     def use(self, column: Column) -> Column:
         """Bind the tables that a column's expression needs."""

@@ -13,6 +13,8 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Protocol
 
+from queries.errors import UnknownColumnError, nearest
+
 
 class Kind(enum.StrEnum):
     """What one can do with a column's values."""
@@ -291,6 +293,18 @@ class Schema:
     def find(self, name: str) -> Column | None:
         """The column of that name or alias."""
         return self.by_name.get(name) or self.by_alias.get(name)
+
+    def require(self, name: str, param: str) -> Column:
+        """The column of that name or alias; raises UnknownColumnError, naming ``param`` as where it was given."""
+        column = self.find(name)
+        if column is None:
+            raise UnknownColumnError(
+                f"{self.dataset} has no column {name!r}",
+                param=param,
+                value=name,
+                did_you_mean=nearest(name, [*self.by_name, *self.by_alias]),
+            )
+        return column
 
     def values_of(self, column: Column) -> frozenset[object] | None:
         """The distinct values of a physical column; None when they are not known, or too many to list."""

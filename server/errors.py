@@ -106,7 +106,6 @@ HTTP_CODES = {
     "precondition_failed": "The state is not the one that was expected",
     "body_too_large": "The body is too large",
     "query_too_long": "The query string is too long",
-    "length_mismatch": "The body is not as long as was said",
     "range_not_satisfiable": "The file has no such range",
     "internal_error": "The server failed",
 }

@@ -200,7 +200,7 @@ def _fit(form: str, group: dict[str, Any], x: list[float], y: list[float], seeds
 
 
 def _x_axis(schema: Schema, name: str) -> Column:
-    column = _column(schema, name, "x_axis")
+    column = schema.require(name, "x_axis")
     if column.is_size_label:
         return schema.by_name.get(f"{column.name}_numeric", column)
     if not column.kind.is_numeric:
@@ -232,18 +232,8 @@ def _y_axis(schema: Schema, name: str) -> tuple[Column, str | None]:
     )
 
 
-def _column(schema: Schema, name: str, param: str) -> Column:
-    column = schema.find(name)
-    if column is None:
-        names = [*schema.by_name, *schema.by_alias]
-        raise UnknownColumnError(
-            f"{schema.dataset} has no column {name!r}", param=param, value=name, did_you_mean=nearest(name, names)
-        )
-    return column
-
-
 def _group_column(schema: Schema, name: str) -> Column:
-    column = _column(schema, name, "group_by")
+    column = schema.require(name, "group_by")
     if not column.kind.is_ordered:
         raise TypeMismatchError(f"{column.name} is {column.kind}; one groups by plain columns", param="group_by")
     return column

@@ -190,3 +190,17 @@ def test_values_beyond_the_type(sql_type: str, op: str, values: tuple[Any, ...],
 
 def test_a_size_is_a_64_bit_number() -> None:
     assert settled(long(where=is_("params", 10**30, "lt"))) == ("gte", [-(2**63)])
+
+
+@pytest.mark.parametrize("value, negated", [(1, False), (0, True), (" True ", False), (None, False), (False, True)])
+def test_isnull_takes_a_switch(value: object, negated: bool) -> None:
+    node = plan(long(where=Condition(col="value", op=Operator.ISNULL, value=value))).shape.where
+    assert isinstance(node, Comparison)
+    assert node.negated is negated
+
+
+@pytest.mark.parametrize("value", [10**5_000, "\ud800", 2, 1.5, "yes"], ids=["huge", "surrogate", "2", "1.5", "yes"])
+def test_isnull_refuses_what_is_none(value: object) -> None:
+    """A number too long for Python to write out was a ValueError, and so a 500."""
+    with pytest.raises(InvalidValueError, match="isnull takes"):
+        plan(long(where=Condition(col="value", op=Operator.ISNULL, value=value)))
