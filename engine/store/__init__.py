@@ -13,17 +13,8 @@ from engine.store.local import LocalStore
 from engine.store.log import DatasetLog
 from engine.store.protocol import ObjectStat, Progress, Staged, Store
 from engine.store.publish import Publisher, PublishOutcome
-from engine.store.records import (
-    DatasetState,
-    FileEntry,
-    Original,
-    Reject,
-    Retyped,
-    SchemaDiff,
-    SchemaField,
-    Source,
-    Version,
-)
+from engine.store.records import FileEntry, Original, Retyped, SchemaDiff, SchemaField, Source
+from engine.store.state import DatasetState, Reject, Version
 from engine.store.unlogged import UnloggedDrops
 from engine.store.verify import verify_blob
 

@@ -14,8 +14,9 @@ from engine.store.keys import format_of
 from engine.store.log import ContentionError
 from engine.store.protocol import ObjectStat, Store
 from engine.store.publish import Publisher
-from engine.store.records import DatasetState, Source, Version, utc_text
+from engine.store.records import Source, utc_text
 from engine.store.staging import UnsettledFileError
+from engine.store.state import DatasetState, Version
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from engine.errors import CorruptVersionError, PublishConflictError, StoreError
 from engine.store.keys import check_dataset_name, log_key, log_prefix, seq_of
 from engine.store.protocol import Store
-from engine.store.records import Body, DatasetState, Record, apply, decode_record, encode_record
+from engine.store.records import Body, Record, decode_record, encode_record
+from engine.store.state import DatasetState, apply
 
 PATIENCE_S = 60.0  # how long one writer goes on trying against others
 LONGEST_PAUSE_S = 0.25

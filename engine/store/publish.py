@@ -23,9 +23,7 @@ from engine.store.log import DatasetLog, clean_text
 from engine.store.protocol import Progress, Staged, Store
 from engine.store.records import (
     Body,
-    DatasetState,
     FileEntry,
-    KnownDrop,
     Original,
     Publish,
     Record,
@@ -34,12 +32,12 @@ from engine.store.records import (
     Seen,
     SetCurrent,
     Source,
-    Version,
     content_id_of,
     diff_schemas,
     hash_schema,
 )
 from engine.store.staging import copy_and_hash, hash_file
+from engine.store.state import DatasetState, KnownDrop, Version
 from engine.store.verify import verify_blob
 
 SCHEMA_POLICIES = ("warn", "block-breaking")

@@ -1,4 +1,4 @@
-"""The records of a dataset's log, their exact JSON form, and the pure fold that turns them into a state. Does no I/O.
+"""The records of a dataset's log and their exact JSON form; what they add up to is in ``state.py``. Does no I/O.
 
 A record is canonical JSON (sorted keys, no spaces) and a newline. Its ``checksum`` is the SHA-256 of the same text
 without that field, so that one flipped bit is noticed. Fields and kinds that are not known are kept out of the way:
@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pydantic import TypeAdapter, ValidationError
 
-from engine.errors import CorruptVersionError, VersionNotFoundError
+from engine.errors import CorruptVersionError
 from engine.store.keys import data_prefix, log_key
 
 FORMAT = 1
@@ -137,7 +135,12 @@ def utc_text(seconds: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Publish:
-    """A new version. ``definition`` is the text of the definition then in force, for pinned answers never change."""
+    """A new version. ``definition`` is the text of the definition then in force, for pinned answers never change.
+
+    ``sorted_by`` are the columns that the rows of the files were sorted by. Where that moved a row, ``order`` is a
+    parquet file with one column: the position that each stored row had in the original, from 0. ``facts`` is a JSON
+    file with what is known of the columns' values, so that a reader need not scan for it; see ``facts.py``.
+    """
 
     kind: ClassVar[str] = "publish"
     files: tuple[FileEntry, ...]
@@ -148,6 +151,18 @@ class Publish:
     source: Source | None = None
     parent: int | None = None
     definition: str | None = None
+    sorted_by: tuple[str, ...] = ()
+    order: FileEntry | None = None
+    facts: FileEntry | None = None
+
+
+class _HasFiles(Protocol):
+    @property
+    def files(self) -> tuple[FileEntry, ...]: ...
+    @property
+    def order(self) -> FileEntry | None: ...
+    @property
+    def facts(self) -> FileEntry | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +192,46 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
+class Tag:
+    """Version ``target`` is also called ``name``, and no other is; None for the target takes the name away."""
+
+    kind: ClassVar[str] = "tag"
+    name: str
+    target: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Yank:
+    """Version ``target`` is not to be used: it is still served to whoever names it, and is never latest."""
+
+    kind: ClassVar[str] = "yank"
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Version ``target`` is no longer yanked."""
+
+    kind: ClassVar[str] = "restore"
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Versions ``targets`` are served no longer; their files may be deleted after a time of grace."""
+
+    kind: ClassVar[str] = "expire"
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unknown:
     """A record of a kind that this release does not know; it changes nothing."""
 
     kind: str
 
 
-Body = Publish | SetCurrent | Rejection | Seen | Unknown
+Body = Publish | SetCurrent | Rejection | Seen | Tag | Yank | Restore | Expire | Unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +247,7 @@ class Record:
 
 
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    body.kind: TypeAdapter(body) for body in (Publish, SetCurrent, Rejection, Seen)
+    body.kind: TypeAdapter(body) for body in (Publish, SetCurrent, Rejection, Seen, Tag, Yank, Restore, Expire)
 }
 
 
@@ -254,189 +302,15 @@ def decode_record(data: bytes, dataset: str, seq: int) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         raise corrupt(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    if isinstance(body, Publish) and not all(file.key.startswith(data_prefix(dataset)) for file in body.files):
+    if isinstance(body, Publish) and not all(file.key.startswith(data_prefix(dataset)) for file in all_files(body)):
         raise corrupt("it names a file outside its dataset")
     return Record(seq=seq, **texts, body=body)
 
 
+def all_files(made: _HasFiles) -> tuple[FileEntry, ...]:
+    """The files with the rows, and those that go with them."""
+    return (*made.files, *(file for file in (made.order, made.facts) if file is not None))
+
+
 def _checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(canonical_json(content)).hexdigest()
-
-
-@dataclass(frozen=True)
-class Version:
-    """One immutable state of a dataset.
-
-    ``number`` is the seq of its publish record; 0 for a file that a read-only store holds without a log. ``parent`` is
-    the version that readers had before, which ``diff`` compares with. ``definition`` is a dataset.toml's text.
-    """
-
-    dataset: str
-    number: int
-    at: str
-    by: str
-    message: str
-    files: tuple[FileEntry, ...]
-    schema: tuple[SchemaField, ...]
-    schema_hash: str
-    diff: SchemaDiff
-    original: Original
-    source: Source | None = None
-    parent: int | None = None
-    definition: str | None = None
-
-    @cached_property
-    def content_id(self) -> str:
-        return content_id_of(file.sha256 for file in self.files)
-
-    @cached_property
-    def name(self) -> str:
-        """``v3``; the first digits of the content id where there is no log to number versions."""
-        return f"v{self.number}" if self.number else self.content_id[:12]
-
-    @property
-    def rows(self) -> int:
-        return sum(file.rows for file in self.files)
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(file.size for file in self.files)
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A dropped file that did not become a version."""
-
-    seq: int
-    at: str
-    source: Source
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class KnownDrop:
-    """A dropped object that the log has dealt with; ``version`` is None when it was rejected."""
-
-    source: Source
-    version: int | None
-
-
-_PREFIX = re.compile(r"[0-9a-f]{8,64}")
-_BARE_NUMBER = re.compile(r"[0-9]{1,7}")  # eight digits or more are the beginning of a content id
-_NUMBER = re.compile(r"v([0-9]{1,10})")
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetState:
-    """Everything that a log says, up to record ``seq``.
-
-    ``versions`` are the published ones, oldest first; ``current`` is what readers follow who pin nothing.
-    """
-
-    dataset: str
-    seq: int = 0
-    versions: tuple[Version, ...] = ()
-    current: Version | None = None
-    rejects: tuple[Reject, ...] = ()
-    drops: tuple[KnownDrop, ...] = field(default=(), repr=False)
-
-    @property
-    def newest(self) -> Version | None:
-        """The version published last, whether or not it is current."""
-        return self.versions[-1] if self.versions else None
-
-    def number(self, number: int) -> Version | None:
-        return next((version for version in reversed(self.versions) if version.number == number), None)
-
-    def known_drop(self, source: Source) -> KnownDrop | None:
-        """What the log says of exactly this dropped object."""
-        return next((drop for drop in reversed(self.drops) if drop.source.is_same(source)), None)
-
-    def last_drop(self, key: str) -> Version | None:
-        """The version that the last good object dropped under ``key`` became."""
-        for drop in reversed(self.drops):
-            if drop.source.key == key and drop.version is not None:
-                return self.number(drop.version)
-        return None
-
-    def resolve(self, spec: str | int | None) -> Version:
-        """The version that a request means.
-
-        ``None`` and ``latest`` are the current one; ``7``, ``"7"`` and ``"v7"`` go by number; 8 or more hexadecimal
-        digits (all of the decimal ones included) are the beginning of a content id, and mean the oldest version with
-        that content, so that a pin never moves.
-
-        Raises
-        ------
-        VersionNotFoundError
-        """
-        if spec is None or spec == "latest":
-            if self.current is None:
-                raise VersionNotFoundError(self._nothing_published())
-            return self.current
-        text = f"v{spec}" if isinstance(spec, int) else spec.strip().lower()
-        numbered = _NUMBER.fullmatch(f"v{text}" if _BARE_NUMBER.fullmatch(text) else text)
-        if numbered and int(numbered[1]) and (found := self.number(int(numbered[1]))):
-            return found
-        if _PREFIX.fullmatch(text):
-            oldest = {version.content_id: version for version in reversed(self.versions)}
-            matches = [version for content, version in oldest.items() if content.startswith(text)]
-            if len(matches) == 1:
-                return matches[0]
-            if matches:
-                raise VersionNotFoundError(
-                    f"{text} begins the content id of {len(matches)} versions of {self.dataset}; give more digits"
-                )
-        if not self.versions:
-            raise VersionNotFoundError(self._nothing_published())
-        names = [version.name for version in reversed(self.versions)]
-        listed = ", ".join(names[:10]) + (f" and {len(names) - 10} older ones" if len(names) > 10 else "")
-        detail = f"{self.dataset} has no version {str(spec)!r}; it has {listed}"
-        raise VersionNotFoundError(detail, did_you_mean=names[:3])
-
-    def _nothing_published(self) -> str:
-        reason = f"; the last file dropped was rejected: {self.rejects[-1].reason}" if self.rejects else ""
-        return f"{self.dataset} has no version yet{reason}"
-
-
-def apply(state: DatasetState, record: Record) -> DatasetState:
-    """The state after one more record.
-
-    Raises
-    ------
-    CorruptVersionError
-        When the record does not follow the state's last one, or names a version that does not exist.
-    """
-    if record.seq != state.seq + 1:
-        raise CorruptVersionError(f"the log of {state.dataset} has record {record.seq} after record {state.seq}")
-    state = replace(state, seq=record.seq)
-    match record.body:
-        case Publish(source=source) as body:
-            version = Version(
-                dataset=state.dataset,
-                number=record.seq,
-                at=record.at,
-                by=record.by,
-                message=record.message,
-                **{item.name: getattr(body, item.name) for item in fields(body)},
-            )
-            drops = (*state.drops, KnownDrop(source, record.seq)) if source else state.drops
-            return replace(state, versions=(*state.versions, version), current=version, drops=drops)
-        case SetCurrent(target=target):
-            return replace(state, current=_target(state, target))
-        case Seen(source=source, target=target):
-            return replace(state, drops=(*state.drops, KnownDrop(source, _target(state, target).number)))
-        case Rejection(source=source, reason=reason):
-            reject = Reject(record.seq, record.at, source, reason)
-            return replace(state, rejects=(*state.rejects, reject), drops=(*state.drops, KnownDrop(source, None)))
-        case Unknown():
-            return state
-
-
-def _target(state: DatasetState, number: int) -> Version:
-    found = state.number(number)
-    if found is None:
-        raise CorruptVersionError(
-            f"the log record {log_key(state.dataset, state.seq)} names version {number}, which does not exist"
-        )
-    return found

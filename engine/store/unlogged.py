@@ -14,18 +14,9 @@ from engine.store.catalogue import list_drops
 from engine.store.definitions import check_toml
 from engine.store.inspect import inspect_parquet
 from engine.store.protocol import ObjectStat, Store
-from engine.store.records import (
-    DatasetState,
-    FileEntry,
-    Original,
-    Reject,
-    SchemaDiff,
-    Source,
-    Version,
-    hash_schema,
-    utc_text,
-)
+from engine.store.records import FileEntry, Original, SchemaDiff, Source, hash_schema, utc_text
 from engine.store.staging import hash_file
+from engine.store.state import DatasetState, Reject, Version
 
 
 class UnloggedDrops:

@@ -12,7 +12,8 @@ import pytest
 from engine.errors import CorruptVersionError, InvalidNameError, StoreError
 from engine.store import DatasetLog, LocalStore
 from engine.store.keys import log_key
-from engine.store.records import Body, DatasetState, Rejection, Source, encode_record
+from engine.store.records import Body, Rejection, Source, encode_record
+from engine.store.state import DatasetState
 from tests.engine.store.support import FaultyStore, Witness
 
 

@@ -15,7 +15,6 @@ from engine.errors import CorruptVersionError
 from engine.store.local import LocalStore
 from engine.store.log import DatasetLog
 from engine.store.records import (
-    DatasetState,
     FileEntry,
     Original,
     Publish,
@@ -28,13 +27,13 @@ from engine.store.records import (
     SetCurrent,
     Source,
     Unknown,
-    apply,
     canonical_json,
     decode_record,
     diff_schemas,
     encode_record,
     hash_schema,
 )
+from engine.store.state import DatasetState, apply
 from engine.store.verify import verify_blob
 
 SHA = "ab" * 32
@@ -109,11 +108,11 @@ def test_unknown_fields_and_kinds_pass_and_change_nothing() -> None:
     content = json.loads(encode_record(record(PUBLISH)))
     more = sealed({**content, "signed_by": {"key": 1}})
     assert decode_record(more, "d", 1) == record(PUBLISH)
-    tag = decode_record(sealed({**content, "kind": "tag", "name": "paper", "target": 1, "seq": 2}), "d", 2)
-    assert tag.body == Unknown("tag")
+    poem = decode_record(sealed({**content, "kind": "poem", "name": "paper", "target": 1, "seq": 2}), "d", 2)
+    assert poem.body == Unknown("poem")
     state = apply(DatasetState("d"), record(PUBLISH))
-    assert apply(state, tag).current == state.current
-    assert apply(state, tag).seq == 2
+    assert apply(state, poem).current == state.current
+    assert apply(state, poem).seq == 2
 
 
 def test_a_later_format_is_refused_and_not_guessed_at() -> None:

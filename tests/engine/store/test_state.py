@@ -6,7 +6,6 @@ import pytest
 
 from engine.errors import VersionNotFoundError
 from engine.store.records import (
-    DatasetState,
     FileEntry,
     Original,
     Publish,
@@ -15,9 +14,9 @@ from engine.store.records import (
     SchemaDiff,
     SetCurrent,
     Source,
-    apply,
     content_id_of,
 )
+from engine.store.state import DatasetState, apply
 
 FIRST, SECOND = "12345678" + "ab" * 28, "12345678" + "cd" * 28
 
