@@ -57,14 +57,26 @@ def data_prefix(dataset: str) -> str:
     return f"{dataset}/{PRIVATE}/data/"
 
 
+def meta_prefix(dataset: str) -> str:
+    return f"{dataset}/{PRIVATE}/meta/"
+
+
 def staging_prefix(dataset: str) -> str:
     return f"{dataset}/{PRIVATE}/tmp/"
 
 
 def new_blob_key(dataset: str, sha256: str) -> str:
     """A key that was never used before: time, 32 random bits, and the first digits of the content's hash."""
-    utc = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return f"{data_prefix(dataset)}{utc}-{secrets.token_hex(4)}-{sha256[:12]}.parquet"
+    return f"{data_prefix(dataset)}{_unique(sha256)}.parquet"
+
+
+def new_meta_key(dataset: str, sha256: str, extension: str) -> str:
+    """The same for a file that goes with a version and has none of its rows. ``extension`` is parquet or json."""
+    return f"{meta_prefix(dataset)}{_unique(sha256)}.{extension}"
+
+
+def _unique(sha256: str) -> str:
+    return f"{datetime.now(UTC).strftime('%Y%m%dT%H%M%SZ')}-{secrets.token_hex(4)}-{sha256[:12]}"
 
 
 def definition_key(dataset: str) -> str:

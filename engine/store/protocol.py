@@ -1,4 +1,4 @@
-"""What a home of versions must be able to do: seven primitives and a scratch folder, and nothing about versions.
+"""What a home of versions must be able to do: a few primitives and a scratch folder, and nothing about versions.
 
 Everything above this file (log, publish, drops) is the same for every home. A key is a relative path with ``/``.
 """
@@ -40,6 +40,10 @@ class Store(Protocol):
     def read_only(self) -> bool:
         """Whether writing is known to be impossible."""
 
+    @property
+    def is_remote(self) -> bool:
+        """Whether the bytes are elsewhere, so that each primitive costs a round trip."""
+
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
         """Store bytes, or a file's bytes, durably under a key that holds nothing; False when it holds something.
 
@@ -50,8 +54,11 @@ class Store(Protocol):
     def read(self, key: str) -> bytes | None:
         """The whole object, or None when there is none."""
 
-    def path(self, key: str) -> Path:
-        """A local file with the bytes of an immutable object. That they are right is for ``verify_blob`` to say."""
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        """Exactly so many bytes of an immutable object, from ``start`` on.
+
+        Raises CorruptVersionError when there is no such object or it is shorter.
+        """
 
     def fetch(self, key: str, etag: str, into: Path, progress: Progress | None = None) -> Staged:
         """Copy an object as it is under ``etag`` into a new local file.
@@ -62,6 +69,9 @@ class Store(Protocol):
 
     def list(self, prefix: str) -> tuple[str, ...]:
         """The keys directly below a prefix that is empty or ends in ``/``, sorted; folders end in ``/``."""
+
+    def list_stats(self, prefix: str) -> tuple[ObjectStat, ...]:
+        """What is known of each object directly below a prefix, sorted by key: one listing, and no folders."""
 
     def stat(self, key: str) -> ObjectStat | None:
         """What is known of an object without reading it, or None when there is none."""

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import CorruptVersionError
-from engine.store.keys import data_prefix, log_key
+from engine.store.keys import data_prefix, log_key, meta_prefix
 
 FORMAT = 1
 
@@ -302,7 +302,8 @@ def decode_record(data: bytes, dataset: str, seq: int) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         raise corrupt(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    if isinstance(body, Publish) and not all(file.key.startswith(data_prefix(dataset)) for file in all_files(body)):
+    homes = (data_prefix(dataset), meta_prefix(dataset))
+    if isinstance(body, Publish) and not all(file.key.startswith(homes) for file in all_files(body)):
         raise corrupt("it names a file outside its dataset")
     return Record(seq=seq, **texts, body=body)
 
