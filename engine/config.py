@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 PROJECT_DEFINITIONS = Path(__file__).resolve().parent.parent / "datasets"
 MEBIBYTE = 1 << 20
+GIBIBYTE = 1 << 30
 
 _BYTES = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?\s*", re.IGNORECASE)
 
@@ -22,6 +26,76 @@ def parse_bytes(text: str) -> int:
     return round(float(match[1]) * factor)
 
 
+# What all of S3, R2 and Ceph take: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_BUCKET = re.compile(r"(?!.*\.\.)(?!\d+\.\d+\.\d+\.\d+$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """A bucket, or what lies below a prefix of it, and how it is reached. Its text is ``s3://bucket/prefix``.
+
+    Attributes
+    ----------
+    bucket, prefix
+        The prefix has no slash at either end, and is empty for the whole bucket.
+    endpoint
+        ``https://host[:port]`` of the service; None for Amazon's.
+    region
+        None, or ``auto``, for what the service takes by itself.
+    access_key_id, secret_access_key, session_token
+        Never shown. None looks where Amazon's own tools do, and takes none when nothing is there.
+    profile, credentials_file
+        Which of the profiles in which file those tools keep; None for their defaults.
+    """
+
+    bucket: str
+    prefix: str = ""
+    endpoint: str | None = None
+    region: str | None = None
+    access_key_id: str | None = field(default=None, repr=False)
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    profile: str | None = None
+    credentials_file: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}" if self.prefix else f"s3://{self.bucket}"
+
+    @classmethod
+    def parse(cls, text: str) -> S3Location:
+        """From ``s3://bucket/prefix``, with or without slashes too many; raises ValueError saying what is wrong."""
+        if text[:5].lower() != "s3://":
+            raise ValueError("it does not begin with s3://")
+        bucket, _, rest = text[5:].partition("/")
+        if "@" in bucket or ":" in bucket:
+            raise ValueError("after s3:// comes a bucket; keys belong in AWS_ACCESS_KEY_ID, a host in BT_S3_ENDPOINT")
+        if _BUCKET.fullmatch(bucket) is None:
+            raise ValueError(
+                f"{bucket!r} is not the name of a bucket: that has 3 to 63 of the characters a-z, 0-9, . and -, and "
+                "begins and ends with a letter or a digit"
+            )
+        parts = [part for part in rest.split("/") if part]
+        if any(part in (".", "..") or "\\" in part or not part.isprintable() for part in parts):
+            raise ValueError(
+                "the prefix after the bucket has a part that is . or .., or a character that cannot be seen"
+            )
+        return cls(bucket, "/".join(parts))
+
+    def filled(self, **values: Any) -> S3Location:
+        """The same, with values for what is None."""
+        return replace(self, **{name: value for name, value in values.items() if getattr(self, name) is None})
+
+
+def user_cache_dir() -> Path:
+    """The folder for what this user may lose but would rather keep over a restart."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        base = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        return Path(tempfile.gettempdir()) / f"bytomorrow-{os.getuid()}"
+    return base / "bytomorrow"
+
+
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
     """Settings of one engine.
@@ -29,11 +103,14 @@ class EngineConfig:
     Attributes
     ----------
     store
-        Folder that holds the datasets.
+        Folder that holds the datasets, or the bucket.
     definitions
         Folder of the project's own ``<name>/dataset.toml``, which win over those beside the data; None for none.
     cache_dir
-        Folder for DuckDB's spill files and other scratch; None for one under the system's temporary folder.
+        Folder for DuckDB's spill files; with a bucket also for copies of its files. None spills to the system's
+        temporary folder and keeps copies in ``local_dir``.
+    cache_bytes
+        How much of a bucket's files ``local_dir`` may keep.
     memory_limit_bytes
         What DuckDB may allocate. The server's budget of 512 MB leaves about this much beside Python and Arrow.
     query_timeout_s
@@ -44,9 +121,11 @@ class EngineConfig:
         Of small answers that are kept to be given again; 0 for none.
     max_concurrent
         Queries that run at once; more wait for ``queue_timeout_s`` and are then refused.
+    refresh_s
+        How old what is known of a bucket may be before it is asked again.
     """
 
-    store: Path
+    store: Path | S3Location
     definitions: Path | None = PROJECT_DEFINITIONS
     cache_dir: Path | None = None
     memory_limit_bytes: int = 256 * MEBIBYTE
@@ -57,3 +136,10 @@ class EngineConfig:
     results_cache_bytes: int = 16 * MEBIBYTE
     drop_settle_s: float = 2.0  # a dropped file counts once it has not changed for so long
     schema_policy: str = "warn"  # or "block-breaking"
+    cache_bytes: int = 4 * GIBIBYTE
+    refresh_s: float = 15.0
+
+    @property
+    def local_dir(self) -> Path:
+        """Where copies of a bucket's files are kept, and files that are about to go there."""
+        return self.cache_dir or user_cache_dir()

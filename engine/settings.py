@@ -6,15 +6,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from engine.config import MEBIBYTE, PROJECT_DEFINITIONS, EngineConfig, parse_bytes
+from engine.config import GIBIBYTE, MEBIBYTE, PROJECT_DEFINITIONS, EngineConfig, S3Location, parse_bytes
 
 PREFIX = "BT_"
 
@@ -26,10 +28,7 @@ ENV_FILE = "BT_ENV_FILE"
 
 #: Named in the contract, and without effect in this release, with what they will belong to.
 NOT_YET = {
-    "BT_CACHE_BYTES": "object storage",
     "BT_RATE_LIMIT": "rate limits",
-    "BT_S3_ENDPOINT": "object storage",
-    "BT_S3_REGION": "object storage",
 }
 
 
@@ -45,13 +44,15 @@ class Variable:
     """What a setting is called outside Python, and what it takes, in words that follow "it takes".
 
     ``also`` are further names, which count when the first is not set. ``is_folder`` marks a value that is relative to
-    where it was written down.
+    where it was written down, and whose own rule says what is wrong with it. ``beside`` names a variable that it
+    only counts with, from the same place.
     """
 
     name: str
     takes: str
     also: tuple[str, ...] = ()
     is_folder: bool = False
+    beside: str = ""
 
 
 def checkout() -> Path | None:
@@ -77,14 +78,22 @@ def _path(value: Any) -> Any:
     if not isinstance(value, (str, os.PathLike)):
         return value
     text = os.fspath(value)
-    if isinstance(text, str) and text.lower().startswith("s3://"):
-        raise ValueError("object storage comes with a later release; name a folder")
     if isinstance(text, str) and "://" in text:
         raise ValueError("it is not a folder")
     return Path(text).expanduser().absolute()
 
 
-def _no_file(path: Path) -> Path:
+def _home(value: Any) -> Any:
+    if isinstance(value, str) and value.lower().startswith("s3://"):
+        return S3Location.parse(value)
+    if isinstance(value, str) and "://" in value:
+        raise ValueError("it is neither a folder nor s3://bucket/prefix")
+    return _path(value)
+
+
+def _no_file(path: Any) -> Any:
+    if not isinstance(path, Path):
+        return path
     try:
         is_other = path.exists() and not path.is_dir()
     except OSError as error:
@@ -104,11 +113,25 @@ def _none(value: Any) -> Any:
     return None if isinstance(value, str) and value.strip().lower() == "none" else value
 
 
+def _endpoint(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or "@" in value or parts.path not in ("", "/") or "?" in value or "#" in value:
+        raise ValueError("not an endpoint")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
 def _bytes(value: Any) -> Any:
     return parse_bytes(value) if isinstance(value, str) else value
 
 
 Folder = Annotated[Path, BeforeValidator(_path), AfterValidator(_no_file)]
+Home = Annotated[Path | S3Location, BeforeValidator(_home), AfterValidator(_no_file)]
+#: Shown nowhere: neither when the settings are printed nor when one of them is refused.
+Secret = Annotated[str | None, Field(repr=False)]
 Bytes = Annotated[int, BeforeValidator(_bytes)]
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
@@ -121,27 +144,57 @@ class EngineSettings(BaseModel):
     Attributes
     ----------
     store
-        Folder that holds the datasets. It need not exist: the first publish makes it.
+        Folder that holds the datasets, which the first publish makes when it is not there; or the bucket.
+    s3_endpoint, s3_region
+        How the bucket is reached; None for Amazon's own service.
+    aws_access_key_id, aws_secret_access_key, aws_session_token, aws_profile, aws_shared_credentials_file
+        Whose the requests are: see :class:`engine.config.S3Location`.
     definitions
         Folder of ``<name>/dataset.toml`` which win over those beside the data; None for none.
     cache_dir
-        Folder for what large queries spill; None for one under the system's temporary folder.
+        Folder for what large queries spill and copies of a bucket's files: see ``EngineConfig``.
     poll_interval_s
         How often a serving process looks for dropped files.
-    memory_limit_bytes, query_timeout_s, max_rows, max_concurrent, results_cache_bytes, queue_timeout_s,
-    drop_settle_s, schema_policy
+    cache_bytes, memory_limit_bytes, query_timeout_s, max_rows, max_concurrent, results_cache_bytes,
+    queue_timeout_s, drop_settle_s, schema_policy
         See :class:`engine.config.EngineConfig`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    store: Annotated[Folder, Variable("BT_STORE", "a folder", is_folder=True)] = Field(default_factory=_default_store)
+    store: Annotated[Home, Variable("BT_STORE", "a folder, or s3://bucket/prefix", is_folder=True)] = Field(
+        default_factory=_default_store
+    )
+    s3_endpoint: Annotated[
+        Annotated[str, AfterValidator(_endpoint)] | None,
+        BeforeValidator(_none),
+        Variable("BT_S3_ENDPOINT", "http:// or https:// with a host and maybe a port, like https://s3.example.org"),
+    ] = None
+    s3_region: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9-]{1,63}$"),
+        Variable("BT_S3_REGION", "a region, like eu-west-1 or auto", also=("AWS_REGION", "AWS_DEFAULT_REGION")),
+    ] = "auto"
+    aws_access_key_id: Annotated[Secret, Variable("AWS_ACCESS_KEY_ID", "the name of an access key")] = None
+    aws_secret_access_key: Annotated[
+        Secret, Variable("AWS_SECRET_ACCESS_KEY", "its secret", beside="AWS_ACCESS_KEY_ID")
+    ] = None
+    aws_session_token: Annotated[
+        Secret, Variable("AWS_SESSION_TOKEN", "what comes with a temporary key", beside="AWS_ACCESS_KEY_ID")
+    ] = None
+    aws_profile: Annotated[str | None, Variable("AWS_PROFILE", "a profile of the credentials file")] = None
+    aws_shared_credentials_file: Annotated[
+        str | None, Variable("AWS_SHARED_CREDENTIALS_FILE", "a file", is_folder=True)
+    ] = None
     definitions: Annotated[
         Annotated[Folder, AfterValidator(_existing)] | None,
         BeforeValidator(_none),
         Variable("BT_DEFINITIONS", "a folder, or none", is_folder=True),
     ] = Field(default_factory=_default_definitions)
     cache_dir: Annotated[Folder | None, Variable("BT_CACHE_DIR", "a folder", is_folder=True)] = None
+    cache_bytes: Annotated[
+        Bytes, Field(ge=MEBIBYTE), Variable("BT_CACHE_BYTES", "an amount of disk from 1MiB, like 4GiB or 500MB")
+    ] = 4 * GIBIBYTE
     memory_limit_bytes: Annotated[
         Bytes,
         Field(ge=32 * MEBIBYTE),
@@ -169,7 +222,7 @@ class EngineSettings(BaseModel):
     def engine_config(self) -> EngineConfig:
         """The same as the argument that an engine takes."""
         return EngineConfig(
-            store=self.store,
+            store=self._location(self.store) if isinstance(self.store, S3Location) else self.store,
             definitions=self.definitions,
             cache_dir=self.cache_dir,
             memory_limit_bytes=self.memory_limit_bytes,
@@ -180,6 +233,20 @@ class EngineSettings(BaseModel):
             queue_timeout_s=self.queue_timeout_s,
             drop_settle_s=self.drop_settle_s,
             schema_policy=self.schema_policy,
+            cache_bytes=self.cache_bytes,
+            refresh_s=self.poll_interval_s,
+        )
+
+    def _location(self, store: S3Location) -> S3Location:
+        located = store.filled(endpoint=self.s3_endpoint, region=self.s3_region)
+        if located.access_key_id is not None:
+            return located
+        return located.filled(
+            access_key_id=self.aws_access_key_id,
+            secret_access_key=self.aws_secret_access_key,
+            session_token=self.aws_session_token,
+            profile=self.aws_profile,
+            credentials_file=self.aws_shared_credentials_file,
         )
 
 
@@ -210,7 +277,8 @@ class _Given:
     layer: _Layer
 
     def __str__(self) -> str:
-        shown = self.value if len(self.value) <= 100 else f"{self.value[:100]}…"
+        value = re.sub(r"://[^/]*:[^/]*@", "://…@", self.value)  # somebody's key
+        shown = value if len(value) <= 100 else f"{value[:100]}…"
         return f"{self.variable} is {shown!r}{self.layer.label}"
 
 
@@ -246,6 +314,7 @@ def load_settings(
     if store is not None:
         layers = (_Layer(" (given by the caller)", layers[0].folder, {"BT_STORE": str(store)}), *layers)
     given = {name: found for name, variable in variables_of(kind).items() if (found := _look_up(variable, layers))}
+    _check_credentials(given)
     try:
         return kind.model_validate({name: _value(kind, name, found) for name, found in given.items()})
     except ValidationError as error:
@@ -315,12 +384,23 @@ def _read_env_file(path: Path) -> Mapping[str, str | None]:
 
 
 def _look_up(variable: Variable, layers: tuple[_Layer, ...]) -> _Given | None:
+    if variable.beside:  # one key's name with another key's secret helps nobody
+        found = _look_up(Variable(variable.beside, ""), layers)
+        layers = (found.layer,) if found else ()
     for layer in layers:
         for name in (variable.name, *variable.also):
             value = layer.values.get(name)
             if value is not None and value.strip():
                 return _Given(name, value.strip(), layer)
     return None
+
+
+def _check_credentials(given: Mapping[str, _Given]) -> None:
+    found = given.get("aws_access_key_id")
+    if found and "aws_secret_access_key" not in given:
+        raise SettingsError(
+            f"AWS_ACCESS_KEY_ID is set{found.layer.label} without AWS_SECRET_ACCESS_KEY; set both in one place, or none"
+        )
 
 
 def _value(kind: type[EngineSettings], name: str, given: _Given) -> str:

@@ -7,6 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.object_storage.fixtures import (  # noqa: F401  pytest finds fixtures by their names here
+    bucket,
+    moto_bucket,
+    moto_proxy,
+    moto_server,
+    no_keys_of_this_machine,
+    proxy,
+    radosgw,
+    storage,
+)
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -39,6 +39,18 @@ def check_dataset_name(name: str) -> str:
     return name
 
 
+def check_key(key: str) -> str:
+    """The key itself; raises InvalidNameError when it could lead out of a store, or is spelt in more than one way."""
+    if not is_key(key):
+        raise InvalidNameError(f"{key!r} is not a key of this store")
+    return key
+
+
+def is_key(key: str) -> bool:
+    parts = key.removesuffix("/").split("/")
+    return not any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts)
+
+
 def log_prefix(dataset: str) -> str:
     return f"{dataset}/{PRIVATE}/log/"
 

@@ -4,21 +4,20 @@ replace what is there, and shows all of the content or none."""
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import stat
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-from engine.errors import InvalidNameError, RejectedFileError, StoreError
-from engine.store.keys import PRIVATE, staging_prefix
+from engine.errors import CorruptVersionError, InvalidNameError, RejectedFileError, StoreError
+from engine.store.keys import PRIVATE, check_key, staging_prefix
 from engine.store.protocol import ObjectStat, Progress, Staged
-from engine.store.staging import copy_and_hash, identity
-
-STALE_S = 24 * 3600.0  # a staged file this old belongs to a process that is gone
+from engine.store.staging import STALE_S, copy_and_hash, identity, remove_stale
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
@@ -45,6 +44,10 @@ class LocalStore:
 
     def __repr__(self) -> str:
         return f"LocalStore({str(self.root)!r})"
+
+    @property
+    def is_remote(self) -> bool:
+        return False
 
     @property
     def read_only(self) -> bool:
@@ -87,7 +90,21 @@ class LocalStore:
             finally:
                 os.close(descriptor)
 
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        path = self._locate(key)
+        with _translated(f"{key} cannot be read"):
+            try:
+                with open(path, "rb", buffering=0) as reader:
+                    reader.seek(start)
+                    found = b"".join(_chunks(reader, length))
+            except (FileNotFoundError, NotADirectoryError):
+                raise CorruptVersionError(f"{key} is missing, though the log names it") from None
+        if len(found) != length:
+            raise CorruptVersionError(f"{key} is damaged: it ends before byte {start + length}")
+        return found
+
     def path(self, key: str) -> Path:
+        """A local file with the bytes of an object. That they are right is for ``verify_blob`` to say."""
         return self._locate(key)
 
     def fetch(self, key: str, etag: str, into: Path, progress: Progress | None = None) -> Staged:
@@ -120,6 +137,10 @@ class LocalStore:
                 return None
         return ObjectStat(key, found.st_size, identity(found), found.st_mtime)
 
+    def list_stats(self, prefix: str) -> tuple[ObjectStat, ...]:
+        found = (self._stat_listed(key) for key in self.list(prefix) if not key.endswith("/"))
+        return tuple(stat for stat in found if stat is not None)
+
     def delete(self, key: str) -> None:
         path = self._locate(key)
         self._require_writable(key)
@@ -135,14 +156,28 @@ class LocalStore:
                 first = dataset not in self._cleaned
                 self._cleaned.add(dataset)
             if first:
-                _remove_stale(folder, time.time() - STALE_S)
+                remove_stale(folder, time.time() - STALE_S)
         return folder
 
+    def check(self) -> None:
+        self.list("")
+
+    def check_writing(self) -> None:
+        """``link`` itself says so of each file: see ``_link``."""
+
+    def close(self) -> None:
+        pass
+
+    def _stat_listed(self, key: str) -> ObjectStat | None:
+        """As ``stat``, but None too for a name that a file may have and a key may not."""
+        try:
+            return self.stat(key)
+        except InvalidNameError:
+            return None
+
     def _locate(self, key: str) -> Path:
-        parts = key.removesuffix("/").split("/")
-        if any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts):
-            raise InvalidNameError(f"{key!r} is not a key of this store")
-        path = self.root.joinpath(*parts)
+        check_key(key)
+        path = self.root.joinpath(*key.removesuffix("/").split("/"))
         self._require_inside(path.parent, key)
         return path
 
@@ -192,20 +227,18 @@ class LocalStore:
         return stored
 
 
+def _chunks(reader: io.FileIO, length: int) -> Iterator[bytes]:
+    while length > 0 and (chunk := reader.read(length)):
+        length -= len(chunk)
+        yield chunk
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _remove_stale(folder: Path, before: float) -> None:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with suppress(OSError):  # another process may be cleaning too
-                if entry.stat(follow_symlinks=False).st_ctime < before:
-                    os.unlink(entry.path)
 
 
 @contextmanager

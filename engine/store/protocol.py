@@ -81,3 +81,12 @@ class Store(Protocol):
 
     def staging(self, dataset: str) -> Path:
         """A local folder for files that are not yet part of the store. What a crash left there is cleaned up."""
+
+    def check(self) -> None:
+        """See that the home can be reached and listed; the StoreError has the one cause why not."""
+
+    def check_writing(self) -> None:
+        """See that what is written once cannot be replaced here; the StoreError says why it could be."""
+
+    def close(self) -> None:
+        """Give connections back. The store may still be used, and then makes new ones."""

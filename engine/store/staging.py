@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from engine.errors import RejectedFileError, StoreError
 from engine.store.protocol import Progress, Staged
+from engine.store.records import BLOCK_BYTES
 
 CHUNK_BYTES = 1 << 20
+STALE_S = 24 * 3600.0  # a staged file this old belongs to a process that is gone
 
 
 class UnsettledFileError(RejectedFileError):
@@ -51,7 +55,7 @@ def copy_and_hash(
             kind = "a folder" if stat.S_ISDIR(before.st_mode) else "a device or a pipe"
             raise RejectedFileError(f"{name} is {kind}; one regular file is expected")
         if etag is not None and identity(before) != etag:
-            raise _changed(name)
+            raise changed(name)
     except BaseException:
         os.close(descriptor)  # fdopen would take it over, but refuses a folder
         raise
@@ -71,7 +75,7 @@ def copy_and_hash(
                     _write_all(writer.fileno(), chunk)
                     copied += len(chunk)
                     if copied > before.st_size:  # somebody appends; were it fast enough, this would never end
-                        raise _changed(name)
+                        raise changed(name)
                     if progress is not None:
                         progress("copy", copied, before.st_size)
         except OSError as error:
@@ -79,13 +83,14 @@ def copy_and_hash(
         try:
             there = os.stat(source)
         except OSError:
-            raise _changed(name) from None
+            raise changed(name) from None
         if copied != before.st_size or not identity(before) == identity(os.fstat(descriptor)) == identity(there):
-            raise _changed(name)
+            raise changed(name)
     return Staged(into, copied, digest.hexdigest())
 
 
-def _changed(name: str) -> UnsettledFileError:
+def changed(name: str) -> UnsettledFileError:
+    """The error of a file that did not hold still."""
     return UnsettledFileError(f"{name} changed while it was being read; write it elsewhere and move it into place")
 
 
@@ -99,3 +104,32 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file, as hexadecimal digits; raises OSError."""
     with open(path, "rb", buffering=0) as reader:
         return hashlib.file_digest(reader, "sha256").hexdigest()
+
+
+def remove_stale(folder: Path, before: float) -> None:
+    """Remove what was last touched before a time: what killed processes left."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # another process may be cleaning too
+                if entry.stat(follow_symlinks=False).st_ctime >= before:
+                    continue
+                if entry.is_dir(follow_symlinks=False):  # what a sort spilled
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
+
+
+def hash_blocks(path: Path) -> tuple[str, ...]:
+    """What ``FileEntry.blocks`` says of a file: nothing of one that is a single block."""
+    if path.stat().st_size <= BLOCK_BYTES:
+        return ()
+    found: list[str] = []
+    with open(path, "rb", buffering=0) as reader:
+        while True:
+            digest, left = hashlib.sha256(), BLOCK_BYTES
+            while left and (data := reader.read(min(left, CHUNK_BYTES))):
+                digest.update(data)
+                left -= len(data)
+            if left == BLOCK_BYTES:
+                return tuple(found)
+            found.append(digest.hexdigest())

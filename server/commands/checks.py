@@ -59,7 +59,6 @@ def examine_dataset(engine: Engine, name: str, quick: bool) -> Iterator[Finding]
 def _blobs(engine: Engine, name: str, state: DatasetState, quick: bool) -> Generator[Finding, None, set[str]]:
     """Yields what is wrong with the files of versions, and returns the keys of the bad ones."""
     from engine.errors import EngineError
-    from engine.store import verify_blob
 
     entries = {file.key: file for version in state.versions for file in version.files}
     users = {key: [v.name for v in state.versions if any(f.key == key for f in v.files)] for key in entries}
@@ -71,7 +70,7 @@ def _blobs(engine: Engine, name: str, state: DatasetState, quick: bool) -> Gener
             if not quick:
                 progress("hash", done, total)
             try:
-                _compare_size(engine, file) if quick else verify_blob(engine.store, file)
+                _compare_size(engine, file) if quick else engine.blobs.verify(file, fetch=True)
             except EngineError as error:
                 damaged[file.key] = error.detail
             done += file.size
@@ -101,8 +100,8 @@ def _orphans(engine: Engine, name: str, state: DatasetState) -> Iterator[Finding
     from engine.store.keys import data_prefix
 
     named = {file.key for version in state.versions for file in version.files}
-    orphans = [key for key in engine.store.list(data_prefix(name)) if key not in named and not key.endswith("/")]
-    size = sum(stat.size for key in orphans if (stat := engine.store.stat(key)))
+    orphans = [stat for stat in engine.store.list_stats(data_prefix(name)) if stat.key not in named]
+    size = sum(stat.size for stat in orphans)
     if orphans:
         yield Finding(
             "warning",

@@ -9,15 +9,16 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from server.commands.checks import Finding, examine_dataset, find_misnamed, guarded
 from server.commands.failures import ExitCode, explain
-from server.commands.session import Session
+from server.commands.session import Session, check_store
 from server.commands.terminal import amount, count, one_line, print_json
 
 if TYPE_CHECKING:
@@ -67,13 +68,17 @@ def examine(session: Session, *, quick: bool = False) -> Iterator[Finding]:
     if not unknown:
         yield Finding("ok", "settings", "every setting can be used")
     yield from _space(settings)
+    unreachable = _unreachable(settings)
+    if unreachable is not None:
+        yield unreachable
+        return
     try:
         with session.engine(settings) as engine:
             yield from _store(engine, settings)
             for name in engine.dataset_names():
                 yield from guarded(name, examine_dataset(engine, name, quick))
             yield from guarded("store", find_misnamed(engine))
-            yield from _definitions(settings, engine.dataset_names())
+            yield from _definitions(settings, engine)
     except Exception as error:
         yield Finding("problem", "engine", explain(error)[0])
 
@@ -85,8 +90,10 @@ def _print(finding: Finding) -> None:
 
 
 def _space(settings: Settings) -> Iterator[Finding]:
-    for what, folder in (("store", settings.store), ("cache", settings.cache_dir)):
-        if folder is None:
+    is_remote = not isinstance(settings.store, Path)
+    cache = settings.engine_config().local_dir if is_remote else settings.cache_dir
+    for what, folder in (("store", settings.store), ("cache", cache)):
+        if not isinstance(folder, Path):
             continue
         existing = next((place for place in (folder, *folder.parents) if place.exists()), None)
         if existing is None:
@@ -98,12 +105,27 @@ def _space(settings: Settings) -> Iterator[Finding]:
             yield Finding("warning", what, f"{amount(free)} are free on its disk", "make room soon")
         else:
             yield Finding("ok", what, f"{amount(free)} are free on its disk")
-    if settings.cache_dir is not None and settings.cache_dir.exists() and not os.access(settings.cache_dir, os.W_OK):
+    if cache is not None and cache.exists() and not os.access(cache, os.W_OK):
         yield Finding("problem", "cache", "BT_CACHE_DIR cannot be written", "make it writable, or name another folder")
 
 
+def _unreachable(settings: Settings) -> Finding | None:
+    """What keeps a bucket from being opened; None when nothing does, and for a folder."""
+    from engine.store.home import open_store
+
+    if isinstance(settings.store, Path):
+        return None
+    try:
+        with closing(open_store(settings.engine_config())) as store:
+            check_store(settings, store)
+    except Exception as error:
+        advice = "correct what it names; nothing can be served or published until then"
+        return Finding("problem", "store", explain(error)[0], advice)
+    return None
+
+
 def _store(engine: Engine, settings: Settings) -> Iterator[Finding]:
-    if not settings.store.exists():
+    if isinstance(settings.store, Path) and not settings.store.exists():
         yield Finding(
             "warning",
             "store",
@@ -115,7 +137,10 @@ def _store(engine: Engine, settings: Settings) -> Iterator[Finding]:
     yield Finding("ok", "store", f"{settings.store} holds {count(len(names), 'dataset')}")
     engine.ready()
     if engine.store.read_only:
-        yield Finding("warning", "store", "it is read-only: it is served, and nothing can be published")
+        why = _why_read_only(engine)
+        yield Finding("warning", "store", f"it is read-only{why}: it is served, and nothing can be published")
+    elif engine.store.is_remote:
+        yield _writing_remotely(engine)
     elif names:
         yield _writing(engine, names[0])
     if settings.dataset not in names:
@@ -125,6 +150,23 @@ def _store(engine: Engine, settings: Settings) -> Iterator[Finding]:
             f"BT_DATASET is {settings.dataset!r}, and there is no such dataset; /api/visualize shows it by default",
             "bt demo makes the default one; or name one of yours",
         )
+
+
+def _why_read_only(engine: Engine) -> str:
+    if not engine.store.is_remote:
+        return ""
+    anonymous = getattr(engine.store, "is_anonymous", False)
+    return ", since there are no credentials" if anonymous else ", since these credentials may not write to it"
+
+
+def _writing_remotely(engine: Engine) -> Finding:
+    from engine.errors import EngineError
+
+    try:
+        engine.store.check_writing()
+    except EngineError as error:
+        return Finding("problem", "store", f"it cannot be written: {error.detail}", "publishing needs just this")
+    return Finding("ok", "store", "it can be written, and what is written once cannot be replaced")
 
 
 def _writing(engine: Engine, dataset: str) -> Finding:
@@ -148,20 +190,20 @@ def _writing(engine: Engine, dataset: str) -> Finding:
     return Finding("ok", "store", "it can be written")
 
 
-def _definitions(settings: Settings, names: list[str]) -> Iterator[Finding]:
+def _definitions(settings: Settings, engine: Engine) -> Iterator[Finding]:
     """Every dataset.toml there is, with a dataset or without one yet."""
     from engine.definition import parse_definition
     from engine.errors import DefinitionError
-    from engine.store import LocalStore, definition_text
+    from engine.store import definition_text
     from engine.store.definitions import check_toml
     from engine.store.keys import is_dataset_name
 
     beside = settings.definitions if settings.definitions and settings.definitions.is_dir() else None
     folders = [path.parent.name for path in beside.glob("*/dataset.toml")] if beside else []
     good = 0
-    for name in sorted({*names, *filter(is_dataset_name, folders)}):
+    for name in sorted({*engine.dataset_names(), *filter(is_dataset_name, folders)}):
         try:
-            text = definition_text(settings.definitions, LocalStore(settings.store), name)
+            text = definition_text(settings.definitions, engine.store, name)
             check_toml(name, text)
         except DefinitionError as error:
             yield Finding("problem", name, error.detail, "correct it; until then the one before stays in force")

@@ -50,6 +50,7 @@ def _engine_code(error: Exception) -> ExitCode:
         errors.InvalidNameError: ExitCode.USAGE,
         errors.RejectedFileError: ExitCode.REFUSED,
         errors.PublishConflictError: ExitCode.REFUSED,
+        errors.PreconditionFailedError: ExitCode.REFUSED,
     }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), ExitCode.FAILURE)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from server.commands.session import Session
+from server.commands.session import Session, check_store
 from server.commands.terminal import CommandError, one_line, print_json, say, warn
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def serve(session: Session, host: str | None, port: str | None, no_ingest: bool,
     settings = session.settings({name: value for name, value in given.items() if value is not None})
     with contextlib.closing(_listen(settings)) as listener:
         _log_to_stderr()
-        if not settings.store.exists():
-            warn(f"the store {settings.store} does not exist yet; the first publish makes it")
+        _look_at_store(settings)
         _run(settings, listener, access_log)
 
 
@@ -50,6 +49,22 @@ def openapi() -> None:
 
     with tempfile.TemporaryDirectory(prefix="bytomorrow-openapi-") as folder:
         print_json(create_app(Settings(store=Path(folder), ingest=False)).openapi())
+
+
+def _look_at_store(settings: Settings) -> None:
+    """Say what is wrong with the store before anybody relies on it; a bucket that cannot be opened stops the start."""
+    from engine.store.home import open_store
+
+    if isinstance(settings.store, Path):
+        if not settings.store.exists():
+            warn(f"the store {settings.store} does not exist yet; the first publish makes it")
+        return
+    with contextlib.closing(open_store(settings.engine_config())) as store:
+        check_store(settings, store)
+        if store.read_only:
+            warn(
+                f"{settings.store} may only be read with these credentials: it is served, and nothing can be published"
+            )
 
 
 def _listen(settings: Settings) -> socket.socket:

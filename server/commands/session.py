@@ -11,6 +11,7 @@ from server.commands.terminal import warn
 
 if TYPE_CHECKING:
     from engine import Engine
+    from engine.store import Store
     from server.settings import Settings
 
 
@@ -41,3 +42,16 @@ class Session:
             yield engine
         finally:
             engine.close()
+
+
+def check_store(settings: Settings, store: Store) -> None:
+    """See that the store can be reached; the error names the place, which is for whoever starts a process only."""
+    from engine.config import S3Location
+    from engine.errors import StoreError
+
+    try:
+        store.check()
+    except StoreError as error:
+        location = settings.engine_config().store
+        at = f" at {location.endpoint}" if isinstance(location, S3Location) and location.endpoint else ""
+        raise StoreError(f"{location}{at}: {error.detail}") from None

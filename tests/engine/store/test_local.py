@@ -13,8 +13,7 @@ import pytest
 
 from engine.errors import InvalidNameError, RejectedFileError, StoreError
 from engine.store import LocalStore
-from engine.store.local import STALE_S
-from engine.store.staging import UnsettledFileError, copy_and_hash
+from engine.store.staging import STALE_S, UnsettledFileError, copy_and_hash, remove_stale
 from tests.engine.store.support import sha256
 
 KEY = "d/_bt/log/0000000001.json"
@@ -140,10 +139,8 @@ def test_stale_scratch_files_are_removed_and_fresh_ones_stay(root: Path) -> None
     assert (LocalStore(root).staging("d") / "fresh").exists()
     # The age is that of the inode, which cannot be set; so a patient process is imitated by a short patience.
     time.sleep(0.02)
-    from engine.store import local
-
     assert STALE_S == 24 * 3600
-    local._remove_stale(folder, time.time())
+    remove_stale(folder, time.time())
     assert list(folder.iterdir()) == []
 
 

@@ -1,0 +1,127 @@
+"""Requests to one bucket, below one prefix: what a store's primitives are made of. Knows nothing of what keys mean."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any, TypeVar
+
+from botocore import exceptions as boto
+
+from engine.config import S3Location
+from engine.store.s3_client import Client, Patience, make_client
+from engine.store.s3_errors import CLIENT_ERRORS, translate
+
+_log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class Objects:
+    """The objects of a location. The client is made by the first request."""
+
+    def __init__(self, location: S3Location, patience: Patience) -> None:
+        self._location = location
+        self._patience = patience
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def s3(self) -> Any:
+        """The client, whose errors are its own: for ``retried``."""
+        return self._connected().s3
+
+    @property
+    def anonymous(self) -> bool:
+        return self._connected().anonymous
+
+    def close(self) -> None:
+        with self._lock:
+            if self._client is not None:
+                self._client.s3.close()
+            self._client = None
+
+    def full(self, key: str) -> str:
+        """The key in the bucket of a key in the store."""
+        return f"{self._location.prefix}/{key}" if self._location.prefix else key
+
+    def at(self, key: str) -> dict[str, str]:
+        """Bucket and key as the client takes them."""
+        return {"Bucket": self._location.bucket, "Key": self.full(key)}
+
+    def get(self, key: str, **arguments: Any) -> Any:
+        return self.s3.get_object(**self.at(key), **arguments)
+
+    def body(self, key: str) -> bytes:
+        response = self.get(key)
+        with closing(response["Body"]) as body:
+            return exactly(body, response["ContentLength"])
+
+    def do(self, what: str, deed: str, operation: str, **arguments: Any) -> Any:
+        """One request, its errors translated."""
+        client = self._connected()
+        try:
+            return getattr(client.s3, operation)(Bucket=self._location.bucket, **arguments)
+        except CLIENT_ERRORS as error:
+            raise translate(error, what, deed=deed, anonymous=client.anonymous) from error
+
+    def pages(self, prefix: str, what: str) -> Iterator[Any]:
+        """The pages of a listing directly below a prefix of the bucket."""
+        token: dict[str, str] = {}
+        while True:
+            page = self.do(what, "list the bucket", "list_objects_v2", Prefix=prefix, Delimiter="/", **token)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def retried(self, work: Callable[[], _Result], what: str) -> _Result:
+        """Read, and again when the answer breaks off: the client itself tries again only until an answer begins."""
+        for attempt in range(1, self._patience.attempts + 1):
+            try:
+                return work()
+            except BrokenBodyError as error:
+                if attempt == self._patience.attempts:
+                    cause = error.__cause__
+                    assert isinstance(cause, Exception)
+                    raise translate(cause, what) from cause
+                _log.debug("%s: attempt %d of %d broke off", what, attempt, self._patience.attempts)
+                time.sleep(random.uniform(0.05, 0.2) * 2**attempt)
+            except CLIENT_ERRORS as error:
+                raise translate(error, what, deed="read objects", anonymous=self.anonymous) from error
+        raise AssertionError("attempts are at least one")
+
+    def _connected(self) -> Client:
+        with self._lock:
+            if self._client is None:
+                self._client = make_client(self._location, self._patience)
+            return self._client
+
+
+class BrokenBodyError(Exception):
+    """An answer that broke off after it began; its cause says how."""
+
+
+def some(body: Any, length: int) -> bytes:
+    """Between one and ``length`` bytes of an answer's body."""
+    try:
+        chunk: bytes = body.read(length)
+        if not chunk:
+            raise boto.IncompleteReadError(actual_bytes=0, expected_bytes=length)
+    except CLIENT_ERRORS as error:
+        raise BrokenBodyError from error
+    except OSError as error:  # the client does not translate a reset in the middle
+        raise BrokenBodyError from boto.ConnectionClosedError(error=error, endpoint_url="")
+    return chunk
+
+
+def exactly(body: Any, length: int) -> bytes:
+    """So many bytes of an answer's body, and not fewer."""
+    parts = []
+    while length:
+        parts.append(some(body, length))
+        length -= len(parts[-1])
+    return b"".join(parts)
