@@ -6,18 +6,31 @@ import os
 import stat
 import threading
 from pathlib import Path
+from typing import Protocol
 
 from engine.errors import CorruptVersionError
-from engine.store.protocol import Store
 from engine.store.records import FileEntry
 from engine.store.staging import hash_file
+
+MAX_KNOWN = 100_000  # files whose hash is remembered; a cache that turns over must not fill the memory with them
 
 _hashes: dict[tuple[str, int, int, int], str] = {}
 _lock = threading.Lock()
 
 
-def verify_blob(store: Store, entry: FileEntry) -> Path:
-    """The local path of a version's file, after checking it against its record.
+class FolderStore(Protocol):
+    """A home whose objects are local files."""
+
+    def path(self, key: str) -> Path: ...
+
+
+def verify_blob(store: FolderStore, entry: FileEntry) -> Path:
+    """The local path of a version's file, after checking it against its record as :func:`verify_file` does."""
+    return verify_file(store.path(entry.key), entry)
+
+
+def verify_file(path: Path, entry: FileEntry) -> Path:
+    """The path itself, after checking the file there against the record.
 
     Its size is checked each time. Its SHA-256 is computed once per process, and again whenever size, modification time
     or inode say that the file may be another.
@@ -27,7 +40,6 @@ def verify_blob(store: Store, entry: FileEntry) -> Path:
     CorruptVersionError
         Names the key and the cause.
     """
-    path = store.path(entry.key)
     try:
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
@@ -36,13 +48,11 @@ def verify_blob(store: Store, entry: FileEntry) -> Path:
             raise CorruptVersionError(
                 f"{entry.key} is damaged: it has {found.st_size} bytes, and its record says {entry.size}"
             )
-        memo = (str(path), found.st_size, found.st_mtime_ns, found.st_ino)
         with _lock:
-            digest = _hashes.get(memo)
+            digest = _hashes.get(_memo(path, found))
         if digest is None:
             digest = hash_file(path)
-            with _lock:
-                _hashes[memo] = digest
+            remember_hash(path, found, digest)
     except FileNotFoundError:
         raise CorruptVersionError(f"{entry.key} is missing, though the log names it") from None
     except OSError as error:
@@ -50,3 +60,15 @@ def verify_blob(store: Store, entry: FileEntry) -> Path:
     if digest != entry.sha256:
         raise CorruptVersionError(f"{entry.key} is damaged: its SHA-256 is not the one in its record")
     return path
+
+
+def remember_hash(path: Path, found: os.stat_result, digest: str) -> None:
+    """Spare ``verify_file`` the work for a file that was hashed while it was in the state ``found``."""
+    with _lock:
+        while len(_hashes) >= MAX_KNOWN:
+            del _hashes[next(iter(_hashes))]
+        _hashes[_memo(path, found)] = digest
+
+
+def _memo(path: Path, found: os.stat_result) -> tuple[str, int, int, int]:
+    return str(path), found.st_size, found.st_mtime_ns, found.st_ino
