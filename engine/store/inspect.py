@@ -61,8 +61,7 @@ def inspect_parquet(
     check_parquet_frame(path, shown)
     try:
         (footer,) = _rows(database, "SELECT num_rows, num_row_groups FROM parquet_file_metadata(?)", path)
-        described = _rows(database, f"DESCRIBE SELECT * FROM {PARQUET}", path)
-        tree = _rows(database, "SELECT repetition_type, num_children FROM parquet_schema(?)", path)
+        schema = describe_parquet(database, path)
         with database.stream(f"SELECT * FROM {PARQUET}", [str(path)], timeout_s=SCAN_TIMEOUT_S) as batches:
             rows = 0
             for batch in batches:
@@ -73,10 +72,16 @@ def inspect_parquet(
         raise rejection(error, shown, path) from error
     if rows != footer["num_rows"]:
         raise RejectedFileError(f"{shown} says it has {footer['num_rows']} rows and holds {rows}")
-    if any("\0" in column["column_name"] for column in described):
+    if any("\0" in column.name for column in schema):
         raise RejectedFileError(f"{shown} has a column whose name holds a zero character")  # which Arrow cuts off there
-    required = _required(tree)
-    schema = tuple(
+    return Inspection(rows, footer["num_row_groups"], schema)
+
+
+def describe_parquet(database: Database, path: Path) -> tuple[SchemaField, ...]:
+    """The columns of a parquet file as DuckDB sees them; raises what the database raises."""
+    described = _rows(database, f"DESCRIBE SELECT * FROM {PARQUET}", path)
+    required = _required(_rows(database, "SELECT repetition_type, num_children FROM parquet_schema(?)", path))
+    return tuple(
         SchemaField(
             column["column_name"],
             column["column_type"],
@@ -84,7 +89,6 @@ def inspect_parquet(
         )
         for position, column in enumerate(described)
     )
-    return Inspection(rows, footer["num_row_groups"], schema)
 
 
 def check_parquet_frame(path: Path, name: str) -> None:

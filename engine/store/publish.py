@@ -1,6 +1,6 @@
-"""Making a version of a file: stage, check, and only then let the log name it. Decides nothing about when.
+"""Making a version of a file: stage, check, lay out, and only then let the log name it. Decides nothing about when.
 
-The order of the last steps is what keeps a crash harmless: the blob is on the disk before a record names it, and the
+The order of the last steps is what keeps a crash harmless: the files are in place before a record names them, and the
 record is the one thing that makes a version exist.
 """
 
@@ -13,32 +13,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.connection import Database
-from engine.errors import CorruptVersionError, DefinitionError, EngineError, PublishConflictError, StoreError
+from engine.errors import DefinitionError, PublishConflictError, StoreError
+from engine.store.attempt import Attempt, Decision, check_latest
 from engine.store.catalogue import DatasetLogs
-from engine.store.convert import convert_to_parquet, detect_format
+from engine.store.convert import detect_format
 from engine.store.definitions import check_toml
-from engine.store.inspect import Inspection, inspect_parquet
-from engine.store.keys import check_dataset_name, new_blob_key
+from engine.store.keys import check_dataset_name
+from engine.store.lifecycle import check_usable
 from engine.store.log import DatasetLog, clean_text
+from engine.store.prepare import Describe, Given, Preparation
 from engine.store.protocol import Progress, Staged, Store
 from engine.store.records import (
     Body,
-    FileEntry,
     Original,
     Publish,
     Record,
     Rejection,
     SchemaDiff,
-    Seen,
+    SchemaField,
     SetCurrent,
     Source,
-    content_id_of,
     diff_schemas,
-    hash_schema,
 )
-from engine.store.staging import copy_and_hash, hash_file
-from engine.store.state import DatasetState, KnownDrop, Version
-from engine.store.verify import verify_blob
+from engine.store.rows import Limits
+from engine.store.staging import copy_and_hash
+from engine.store.state import DatasetState, Version
 
 SCHEMA_POLICIES = ("warn", "block-breaking")
 
@@ -53,14 +52,31 @@ class PublishOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Candidate:
-    """A checked file on its way to become a version."""
+class PublishPlan:
+    """What publishing a file would do.
 
-    staged: Staged  # the parquet
+    ``kind`` is ``new``, ``same`` (``version`` holds the content already) or ``refused`` (by the schema policy;
+    ``reason`` says why). ``current`` is what readers follow now, and ``diff`` how the columns differ from its.
+    ``files`` are bytes and rows of each file; ``moved`` says whether sorting moves a row.
+    """
+
+    dataset: str
+    kind: str
+    version: Version | None
+    reason: str
+    current: Version | None
     original: Original
-    inspection: Inspection
-    definition: str | None
-    source: Source | None
+    schema: tuple[SchemaField, ...]
+    diff: SchemaDiff
+    rows: int
+    files: tuple[tuple[int, int], ...]
+    sorted_by: tuple[str, ...] = ()
+    moved: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(size for size, _ in self.files)
 
 
 class Publisher:
@@ -77,6 +93,10 @@ class Publisher:
         column of the current one.
     logs
         The process's logs, so that its readers see a new version at once; None makes its own.
+    describe
+        Finds what a version's facts say beyond the ranges of its columns; None leaves that out.
+    limits
+        How large files and row groups become; None for the usual sizes.
     """
 
     def __init__(
@@ -87,6 +107,8 @@ class Publisher:
         schema_policy: str = "warn",
         *,
         logs: DatasetLogs | None = None,
+        describe: Describe | None = None,
+        limits: Limits | None = None,
     ) -> None:
         if schema_policy not in SCHEMA_POLICIES:
             raise ValueError(f"schema_policy must be one of {', '.join(SCHEMA_POLICIES)}, not {schema_policy!r}")
@@ -95,6 +117,8 @@ class Publisher:
         self._database = database
         self.definition_of = definition_of
         self._schema_policy = schema_policy
+        self._describe = describe
+        self._limits = limits
 
     def publish(
         self,
@@ -106,6 +130,7 @@ class Publisher:
         source: Source | None = None,
         name: str | None = None,
         progress: Progress | None = None,
+        if_latest: str | int | None = None,
     ) -> PublishOutcome:
         """Publish a copy of a local file.
 
@@ -119,16 +144,46 @@ class Publisher:
             that it knows is never published twice.
         name
             The file's name for messages and for finding out its format; the end of ``path`` when None.
+        if_latest
+            What must be latest for this to be done, as ``check_latest`` takes it. The same publish asked again, after
+            it succeeded, gives its version.
 
         Raises
         ------
-        InvalidNameError, RejectedFileError, PublishConflictError, StoreError, CorruptVersionError
+        InvalidNameError, RejectedFileError, PublishConflictError, PreconditionFailedError, StoreError,
+        CorruptVersionError
         """
         path = Path(path)
         shown = clean_text(name or path.name)
         with self._scratch(dataset) as new_file:
             staged = copy_and_hash(path, new_file(), name=shown, progress=progress)
-            return self._publish(dataset, staged, shown, source, message, by, progress, new_file)
+            return self._publish(dataset, staged, shown, source, message, by, progress, new_file, if_latest)
+
+    def plan(
+        self,
+        dataset: str,
+        path: Path,
+        *,
+        name: str | None = None,
+        progress: Progress | None = None,
+        if_latest: str | int | None = None,
+    ) -> PublishPlan:
+        """Find out what ``publish`` would do, and do all of it but storing anything. Raises what that raises, but for
+        what the schema policy refuses."""
+        path = Path(path)
+        shown = clean_text(name or path.name)
+        with self._scratch(dataset) as new_file:
+            staged = copy_and_hash(path, new_file(), name=shown, progress=progress)
+            state = self.logs.of(dataset).refresh()
+            prepared, warnings = self._prepare(dataset, staged, shown, None, progress, new_file, state)
+            attempt = Attempt(self._store, prepared, self._schema_policy, if_latest)
+            try:
+                decision, reason = attempt.decide(state), ""
+            except PublishConflictError as error:
+                schema = prepared.inspection.schema
+                diff = diff_schemas(state.current.schema, schema) if state.current else SchemaDiff()
+                decision, reason = Decision(schema, diff), error.detail
+            return _plan(state, prepared, decision, reason, warnings)
 
     def publish_drop(self, dataset: str, source: Source, *, by: str = "drop", message: str = "") -> PublishOutcome:
         """Publish a dropped object as it is under its etag; see ``publish``.
@@ -139,7 +194,7 @@ class Publisher:
         shown = source.key.rpartition("/")[2]
         with self._scratch(dataset) as new_file:
             staged = self._store.fetch(source.key, source.etag, new_file())
-            return self._publish(dataset, staged, shown, source, message, by, None, new_file)
+            return self._publish(dataset, staged, shown, source, message, by, None, new_file, None)
 
     def publish_definition(self, dataset: str, *, by: str = "", message: str = "") -> PublishOutcome:
         """Give the current data a new version under the definition that is now in force, if that is another.
@@ -169,6 +224,9 @@ class Publisher:
                 current.original,
                 parent=current.number,
                 definition=text,
+                sorted_by=current.sorted_by,
+                order=current.order,
+                facts=current.facts,
             )
 
         record = log.append(write, by=by, message=message)
@@ -176,17 +234,29 @@ class Publisher:
             return PublishOutcome(log.state.resolve("latest"), created=False)
         return PublishOutcome(_published(log, record), created=True)
 
-    def set_current(self, dataset: str, version_spec: str | int, *, by: str = "", message: str = "") -> Version:
+    def set_current(
+        self,
+        dataset: str,
+        version_spec: str | int,
+        *,
+        by: str = "",
+        message: str = "",
+        if_latest: str | int | None = None,
+    ) -> Version:
         """Make an existing version the one that readers follow; nothing is written when it already is.
 
         Raises
         ------
         VersionNotFoundError, StoreError
+        PublishConflictError
+            The version is yanked.
         """
         log = self.logs.of(dataset)
         target = log.refresh().resolve(version_spec)
 
         def write(state: DatasetState) -> Body | None:
+            check_usable(state, target)
+            check_latest(state, if_latest)
             return None if state.current == target else SetCurrent(target.number)
 
         log.append(write, by=by, message=message)
@@ -210,29 +280,42 @@ class Publisher:
         by: str,
         progress: Progress | None,
         new_file: Callable[[], Path],
+        if_latest: str | int | None,
     ) -> PublishOutcome:
         log = self.logs.of(dataset)
         state = log.refresh()
-        definition, warnings = self._definition(dataset, state)
-        original = Original(staged.sha256, staged.size, name, detect_format(staged.path, name))
-        if original.format != "parquet":
-            into = new_file()
-            convert_to_parquet(
-                self._database, staged.path, into, file_format=original.format, name=name, progress=progress
-            )
-            staged = Staged(into, into.stat().st_size, hash_file(into))
-        inspection = inspect_parquet(self._database, staged.path, name=name, progress=progress)
-        attempt = _Attempt(
-            self._store, dataset, self._schema_policy, _Candidate(staged, original, inspection, definition, source)
-        )
+        prepared, warnings = self._prepare(dataset, staged, name, source, progress, new_file, state)
+        attempt = Attempt(self._store, prepared, self._schema_policy, if_latest)
+        if source is None or state.known_drop(source) is None:
+            attempt.decide(state)  # the long work, before the log is written to and others have to wait
         record = log.append(attempt.write, by=by, message=message)
         if record is not None and isinstance(record.body, Publish):
             version = _published(log, record)
-            return PublishOutcome(version, created=True, warnings=(*warnings, *version.diff.describe()))
+            changes = version.diff.describe()
+            return PublishOutcome(version, created=True, warnings=(*warnings, *prepared.warnings, *changes))
         attempt.discard()
         if attempt.existing is None:
             raise StoreError(f"nothing was published to {dataset}")  # not reached: no record means that one exists
         return PublishOutcome(attempt.existing, created=False, warnings=warnings)
+
+    def _prepare(
+        self,
+        dataset: str,
+        staged: Staged,
+        name: str,
+        source: Source | None,
+        progress: Progress | None,
+        new_file: Callable[[], Path],
+        state: DatasetState,
+    ) -> tuple[Preparation, tuple[str, ...]]:
+        """What is to be published, and warnings about its definition."""
+        definition, warnings = self._definition(dataset, state)
+        original = Original(staged.sha256, staged.size, name, detect_format(staged.path, name))
+        given = Given(dataset, staged, original, definition, source)
+        prepared = Preparation(
+            self._database, given, new_file, describe=self._describe, progress=progress, limits=self._limits
+        )
+        return prepared, warnings
 
     def _definition(self, dataset: str, state: DatasetState) -> tuple[str | None, tuple[str, ...]]:
         """The definition to record, and a warning when that is not the one that was found."""
@@ -262,108 +345,33 @@ class Publisher:
                     path.unlink(missing_ok=True)
 
 
-class _Attempt:
-    """What to record for one candidate, given the newest state of the log; asked again when another was first."""
-
-    def __init__(self, store: Store, dataset: str, schema_policy: str, candidate: _Candidate) -> None:
-        self.existing: Version | None = None
-        self._store = store
-        self._dataset = dataset
-        self._schema_policy = schema_policy
-        self._candidate = candidate
-        self._content_id = content_id_of([candidate.staged.sha256])
-        self._stored: FileEntry | None = None
-
-    def write(self, state: DatasetState) -> Body | None:
-        candidate, source = self._candidate, self._candidate.source
-        if source is not None and (known := self._known(state, source)):
-            self.existing = known
-            return None
-        self.existing = self._existing(state)
-        # A current version that lies damaged, and cannot be mended, is no reason to refuse the bytes that it needs.
-        if self.existing is not None and (self._restore(self.existing) or self.existing != state.current):
-            return None if source is None else Seen(source, self.existing.number)
-        parent = state.current
-        schema = candidate.inspection.schema
-        diff = diff_schemas(parent.schema, schema) if parent else SchemaDiff()
-        if diff.is_breaking and self._schema_policy == "block-breaking":
-            changes = "; ".join(diff.describe())
-            raise PublishConflictError(f"this file would break queries on {self._dataset}: {changes}")
-        return Publish(
-            self._files(state),
-            schema,
-            hash_schema(schema),
-            diff,
-            candidate.original,
-            source=source,
-            parent=parent.number if parent else None,
-            definition=candidate.definition,
-        )
-
-    def discard(self) -> None:
-        """Remove the blob that turned out not to be needed. No record was ever stored that names it."""
-        if self._stored is not None:
-            with suppress(EngineError):  # an orphan does no harm
-                self._store.delete(self._stored.key)
-
-    def _known(self, state: DatasetState, source: Source) -> Version | None:
-        known: KnownDrop | None = state.known_drop(source)
-        return state.number(known.version) if known and known.version else None
-
-    def _existing(self, state: DatasetState) -> Version | None:
-        """The version that makes publishing this candidate needless."""
-        candidate = self._candidate
-        if candidate.source is not None:
-            last = state.last_drop(candidate.source.key)
-            if last is not None and last.original.sha256 == candidate.original.sha256:
-                return last
-        current = state.current
-        if current is not None and current.definition == candidate.definition and self._holds(current):
-            return current
-        return None
-
-    def _holds(self, version: Version) -> bool:
-        """Whether a version has this content, or was made of the very same bytes."""
-        given, made = self._candidate.original, version.original
-        return version.content_id == self._content_id or ((given.sha256, given.format) == (made.sha256, made.format))
-
-    def _files(self, state: DatasetState) -> tuple[FileEntry, ...]:
-        """The stored files: those of an older version with this content, or a new blob."""
-        for version in state.versions:
-            if version.content_id == self._content_id and self._is_sound(version):
-                return version.files
-        if self._stored is None:
-            staged, inspection = self._candidate.staged, self._candidate.inspection
-            entry = FileEntry(
-                new_blob_key(self._dataset, staged.sha256),
-                staged.size,
-                staged.sha256,
-                None,
-                inspection.rows,
-                inspection.row_groups,
-            )
-            if not self._store.put_if_absent(entry.key, staged.path):
-                raise StoreError(f"{entry.key} exists already; publish again")  # 32 random bits within one second
-            self._stored = entry
-        return (self._stored,)
-
-    def _is_sound(self, version: Version) -> bool:
-        try:
-            for file in version.files:
-                verify_blob(self._store, file)
-        except CorruptVersionError:
-            return False
-        return True
-
-    def _restore(self, version: Version) -> bool:
-        """Put back a blob that was deleted behind our back, now that its exact bytes are at hand again.
-
-        Returns whether all of the version's files are as they should be.
-        """
-        for file in version.files:
-            if file.sha256 == self._candidate.staged.sha256 and self._store.stat(file.key) is None:
-                self._store.put_if_absent(file.key, self._candidate.staged.path)
-        return self._is_sound(version)
+def _plan(
+    state: DatasetState, prepared: Preparation, decision: Decision, reason: str, warnings: tuple[str, ...]
+) -> PublishPlan:
+    kind = "refused" if reason else "same" if decision.existing is not None else "new"
+    known = decision.existing or decision.reuse
+    if known is not None:
+        rows, files = known.rows, tuple((file.size, file.rows) for file in known.files)
+        sorted_by, moved = known.sorted_by, known.order is not None
+    else:
+        layout = prepared.layout
+        rows, files = prepared.inspection.rows, tuple((file.staged.size, file.rows) for file in layout.files)
+        sorted_by, moved = layout.sorted_by, layout.order is not None
+    return PublishPlan(
+        state.dataset,
+        kind,
+        decision.existing,
+        reason,
+        state.current,
+        prepared.given.original,
+        decision.schema,
+        decision.diff,
+        rows,
+        files,
+        sorted_by,
+        moved,
+        (*warnings, *prepared.warnings, *decision.diff.describe()),
+    )
 
 
 def _published(log: DatasetLog, record: Record) -> Version:

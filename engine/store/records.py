@@ -17,9 +17,11 @@ from typing import Any, ClassVar, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from engine.errors import CorruptVersionError
+from engine.store.evolution import classify
 from engine.store.keys import data_prefix, log_key, meta_prefix
 
 FORMAT = 1
+BLOCK_BYTES = 8 << 20  # part of the format: what is recorded of blocks is of blocks of this size
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,11 @@ class SchemaField:
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One immutable parquet file of a version. ``etag`` is the bucket's; a folder has none."""
+    """One immutable file of a version. ``etag`` is the bucket's; a folder has none.
+
+    ``blocks`` are the SHA-256 of each BLOCK_BYTES of a file that is longer than that, so that a piece of it can be
+    checked by itself; empty where they were not recorded.
+    """
 
     key: str
     size: int
@@ -41,6 +47,7 @@ class FileEntry:
     etag: str | None
     rows: int
     row_groups: int
+    blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,17 @@ class Source:
     last_modified: str | None = None
 
     def is_same(self, other: Source) -> bool:
-        return (self.key, self.etag, self.size) == (other.key, other.etag, other.size)
+        """Whether both are one drop, as far as is known.
+
+        A bucket's etag is of the content alone, so content that comes back after another one is told by its time.
+        """
+        if (self.key, self.etag, self.size) != (other.key, other.etag, other.size):
+            return False
+        if self.last_modified is None or other.last_modified is None:
+            return True
+        one, two = self.last_modified, other.last_modified
+        # Asked for one object, services say no more than the second, which they list with its fraction.
+        return one == two or (one[:19] == two[:19] and ".000Z" in (one[19:], two[19:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +100,8 @@ class SchemaDiff:
 
     @property
     def is_breaking(self) -> bool:
-        return bool(self.removed or self.retyped)
+        """Whether a query of the version before may fail now: a column is gone, or has a type that is not wider."""
+        return bool(self.removed or any(classify(change) != "widened" for change in self.retyped))
 
     def describe(self) -> tuple[str, ...]:
         """One sentence for each kind of change; nothing when there is none."""

@@ -21,13 +21,16 @@ from engine.connection import Database
 from engine.errors import (
     CorruptVersionError,
     InvalidNameError,
+    PreconditionFailedError,
     PublishConflictError,
     RejectedFileError,
     StoreError,
     VersionNotFoundError,
 )
-from engine.store import DatasetLog, LocalStore, Source, verify_blob
+from engine.store import DatasetLog, LocalStore, Publisher, Source, definition_text, verify_blob
+from engine.store.facts import parse_facts
 from engine.store.records import FileEntry, Original, Publish, SchemaDiff
+from engine.store.rows import Limits
 from engine.store.staging import UnsettledFileError
 from tests.engine.store.support import Process, Witness, current_of, read_log, sha256, write_parquet
 
@@ -312,8 +315,8 @@ def test_progress_is_told(process: Process, tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv")
     told: list[tuple[str, int, int]] = []
     process.publisher.publish("d", tmp_path / "a.csv", progress=lambda *what: told.append(what))
-    assert [step for step, _, _ in told] == ["copy", "convert", "check"]
-    assert told[-1] == ("check", 3, 3)
+    assert [step for step, _, _ in told] == ["copy", "convert", "check", "describe"]
+    assert told[-2:] == [("check", 3, 3), ("describe", 3, 3)]
 
 
 def test_a_missing_blob_is_put_back(process: Process, store: LocalStore, root: Path, tmp_path: Path) -> None:
@@ -461,3 +464,228 @@ def test_a_read_only_store_is_not_written(database: Database, root: Path, tmp_pa
     with pytest.raises(StoreError, match="the store is read-only"):
         publisher.publish("d", write_parquet(tmp_path / "a.parquet"))
     assert list(root.iterdir()) == []
+
+
+SORTED = 'key = ["step"]\n'
+
+
+def shuffled_parquet(path: Path, rows: int = 40) -> Path:
+    steps = [(7 * row) % rows for row in range(rows)]
+    return write_parquet(path, columns={"step": steps, "value": [float(row) for row in range(rows)]})
+
+
+def define(root: Path, text: str) -> None:
+    (root / "d").mkdir(parents=True, exist_ok=True)
+    (root / "d/dataset.toml").write_text(text)
+
+
+@pytest.fixture
+def cutting(store: LocalStore, database: Database) -> Publisher:
+    """A publisher whose files are tiny."""
+    limits = Limits(file_bytes=100, max_bytes=700, group_rows=10)
+    return Publisher(
+        store, database, lambda dataset: definition_text(None, store, dataset), describe=describe, limits=limits
+    )
+
+
+def describe(dataset: str, definition: str | None, schema: Any, paths: Any, rows: int) -> dict[str, Any]:
+    return {"values": {}, "keys": [{"declared": ["step"], "candidates": [], "key": ["step"]}]}
+
+
+def test_a_version_is_sorted_cut_and_described(
+    cutting: Publisher, store: LocalStore, root: Path, tmp_path: Path
+) -> None:
+    define(root, SORTED)
+    path = shuffled_parquet(tmp_path / "a.parquet")
+    version = cutting.publish("d", path).version
+    assert version.sorted_by == ("step",) and len(version.files) == 4
+    assert stored(store, version)["step"].to_pylist() == list(range(40))
+    assert version.order is not None and version.facts is not None
+    order = pq.read_table(verify_blob(store, version.order))["row"].to_pylist()
+    assert stored(store, version)["value"].to_pylist() == [float(row) for row in order]
+    facts = parse_facts(verify_blob(store, version.facts).read_bytes())
+    assert [(file.columns["step"].min, file.columns["step"].max) for file in facts.files] == [
+        (0, 9), (10, 19), (20, 29), (30, 39)
+    ]  # fmt: skip
+    assert facts.keys[0].key == ("step",)
+    assert [file.rows for file in version.files] == [file.rows for file in facts.files] == [10] * 4
+    assert version.original.sha256 == sha256(path.read_bytes())
+    assert not cutting.publish("d", path).created
+    assert len(list((root / "d/_bt/data").iterdir())) == 4 and len(list((root / "d/_bt/meta").iterdir())) == 2
+    assert list((root / "d/_bt/tmp").iterdir()) == []
+    Witness(root).check()
+
+
+def test_the_same_rows_in_another_order_are_another_version_of_the_same_files(
+    cutting: Publisher, store: LocalStore, root: Path, tmp_path: Path
+) -> None:
+    define(root, SORTED)
+    one = shuffled_parquet(tmp_path / "a.parquet")
+    pq.write_table(pq.read_table(one).take(list(range(39, -1, -1))), tmp_path / "b.parquet")
+    first, second = (cutting.publish("d", path) for path in (one, tmp_path / "b.parquet"))
+    assert second.created and second.version.files == first.version.files
+    assert second.version.order != first.version.order and second.version.facts == first.version.facts
+
+
+def test_files_that_a_version_has_are_not_stored_again(cutting: Publisher, root: Path, tmp_path: Path) -> None:
+    """Only what lies in another file changes; and nothing is sorted again for bytes that were given before."""
+    define(root, SORTED)
+    path = shuffled_parquet(tmp_path / "a.parquet")
+    first = cutting.publish("d", path).version
+    table = pq.read_table(path)
+    changed = table.set_column(1, "value", [[0.5 if step == 39 else value for step, value in zip(
+        table["step"].to_pylist(), table["value"].to_pylist(), strict=True)]])  # fmt: skip
+    pq.write_table(changed, tmp_path / "b.parquet")
+    second = cutting.publish("d", tmp_path / "b.parquet").version
+    assert second.files[:3] == first.files[:3] and second.files[3] != first.files[3]
+    told: list[str] = []
+    third = cutting.publish("d", path, progress=lambda step, done, total: told.append(step))
+    assert third.created and set(told) == {"copy"}
+    assert (third.version.files, third.version.order, third.version.facts) == (first.files, first.order, first.facts)
+
+
+def test_another_key_sorts_anew_and_a_new_definition_alone_does_not(
+    cutting: Publisher, store: LocalStore, root: Path, tmp_path: Path
+) -> None:
+    define(root, SORTED)
+    path = shuffled_parquet(tmp_path / "a.parquet")
+    first = cutting.publish("d", path).version
+    define(root, 'key = ["value"]\n')
+    second = cutting.publish_definition("d").version
+    assert (second.files, second.order, second.facts, second.sorted_by) == (
+        first.files, first.order, first.facts, ("step",)
+    )  # fmt: skip
+    define(root, 'key = ["value"]\ntitle = "x"\n')
+    third = cutting.publish("d", path).version
+    assert third.sorted_by == ("value",) and third.files != first.files
+    assert third.order is None, "it came in this order"
+
+
+@pytest.mark.parametrize("which", ["file", "order", "facts"])
+def test_whatever_is_lost_of_a_version_is_put_back(
+    cutting: Publisher, store: LocalStore, root: Path, tmp_path: Path, which: str
+) -> None:
+    define(root, SORTED)
+    path = shuffled_parquet(tmp_path / "a.parquet")
+    version = cutting.publish("d", path).version
+    lost = {"file": version.files[2], "order": version.order, "facts": version.facts}[which]
+    assert lost is not None
+    store.path(lost.key).unlink()
+    again = cutting.publish("d", path)
+    assert not again.created and again.version == version
+    for entry in version.all_files:
+        verify_blob(store, entry)
+
+
+def test_a_plan_stores_nothing(cutting: Publisher, root: Path, tmp_path: Path) -> None:
+    define(root, SORTED)
+    path = shuffled_parquet(tmp_path / "a.parquet")
+    before = sorted(found for found in root.rglob("*") if found.is_file())
+    plan = cutting.plan("d", path)
+    assert (plan.kind, plan.version, plan.current, plan.reason) == ("new", None, None, "")
+    assert (plan.rows, plan.sorted_by, plan.moved) == (40, ("step",), True)
+    assert [rows for _, rows in plan.files] == [10] * 4 and plan.size_bytes == sum(size for size, _ in plan.files)
+    assert plan.original.sha256 == sha256(path.read_bytes())
+    assert sorted(found for found in root.rglob("*") if found.is_file()) == before
+    version = cutting.publish("d", path).version
+    assert tuple((file.size, file.rows) for file in version.files) == plan.files
+    same = cutting.plan("d", path)
+    assert (same.kind, same.version, same.files) == ("same", version, plan.files)
+    changed = write_parquet(tmp_path / "b.parquet", columns={"step": ["1"], "more": [1]})
+    plan = cutting.plan("d", changed)
+    assert plan.kind == "new" and plan.current == version and plan.rows == 1
+    assert plan.warnings == (
+        "columns added: more",
+        "columns removed: value",
+        "columns of another type: step (BIGINT to VARCHAR)",
+    )
+    (tmp_path / "c.csv").write_bytes(b"")
+    with pytest.raises(RejectedFileError):
+        cutting.plan("d", tmp_path / "c.csv")
+    assert len(read_log(root, "d")) == 1
+
+
+def test_a_plan_says_what_the_policy_refuses(store: LocalStore, database: Database, tmp_path: Path) -> None:
+    publisher = Process(store, database, policy="block-breaking").publisher
+    publisher.publish("d", write_parquet(tmp_path / "1.parquet", columns={"a": [1], "b": [1.5]}))
+    plan = publisher.plan("d", write_parquet(tmp_path / "2.parquet", columns={"a": [1]}))
+    assert plan.kind == "refused" and "columns removed: b" in plan.reason and plan.rows == 1
+
+
+@pytest.mark.parametrize("expected", [1, "1", "v1", "V1 ", "none", "NONE", "ffffffff", "v3", "latest", "", 0, "v0"])
+def test_only_upon_what_was_expected(process: Process, root: Path, tmp_path: Path, expected: str | int) -> None:
+    """v2 is current; of these nothing is it."""
+    for seed in (1, 2):
+        process.publisher.publish("d", write_parquet(tmp_path / "a.parquet", seed=seed))
+    new = write_parquet(tmp_path / "b.parquet", seed=3)
+    with pytest.raises(PreconditionFailedError, match="latest of d is v2, and .* was expected"):
+        process.publisher.publish("d", new, if_latest=expected)
+    with pytest.raises(PreconditionFailedError):
+        process.publisher.plan("d", new, if_latest=expected)
+    with pytest.raises(PreconditionFailedError):
+        process.publisher.set_current("d", 1, if_latest=expected)
+    assert len(read_log(root, "d")) == 2 and len(list((root / "d/_bt/data").iterdir())) == 2
+
+
+def test_what_was_expected(process: Process, tmp_path: Path) -> None:
+    paths = [write_parquet(tmp_path / f"{seed}.parquet", seed=seed) for seed in range(5)]
+    publish = process.publisher.publish
+    first = publish("d", paths[0], if_latest="none").version
+    assert publish("d", paths[1], if_latest=1).version.number == 2
+    assert publish("d", paths[2], if_latest="v2").version.number == 3
+    third = process.logs.of("d").state.resolve(3)
+    assert publish("d", paths[3], if_latest=third.content_id[:10]).version.number == 4
+    again = publish("d", paths[3], if_latest="v3")
+    assert not again.created and again.version.number == 4, "the answer was lost, and the request comes again"
+    with pytest.raises(PreconditionFailedError):
+        publish("d", paths[3], if_latest="v2")
+    assert process.publisher.set_current("d", 1, if_latest=4) == first
+
+
+def test_who_is_second_is_told(store: LocalStore, database: Database, tmp_path: Path) -> None:
+    """The check is made against the record that the new one follows, not against what was current some time before."""
+    one, two = Process(store, database), Process(store, database)
+    one.publisher.publish("d", write_parquet(tmp_path / "a.parquet"))
+    told: list[str] = []
+
+    def overtake(step: str, done: int, total: int) -> None:
+        if step == "describe" and not told:
+            told.append(step)
+            two.publisher.publish("d", write_parquet(tmp_path / "b.parquet", seed=1))
+
+    with pytest.raises(PreconditionFailedError, match="latest of d is v2, and v1 was expected"):
+        one.publisher.publish("d", write_parquet(tmp_path / "c.parquet", seed=2), if_latest="v1", progress=overtake)
+
+
+class TakenStore(LocalStore):
+    """Says of the first files that something is there already: as a client does that sends again what has arrived."""
+
+    left = 0
+    stores = True
+
+    def put_if_absent(self, key: str, content: bytes | Path) -> bool:
+        if "/_bt/log/" in key or self.left == 0:
+            return super().put_if_absent(key, content)
+        self.left -= 1
+        if self.stores:
+            assert super().put_if_absent(key, content)
+        else:
+            assert super().put_if_absent(key, b"something else")
+        return False
+
+
+@pytest.mark.parametrize("stores, left", [(True, 1), (True, 9), (False, 2)])
+def test_a_name_that_is_taken(root: Path, database: Database, tmp_path: Path, stores: bool, left: int) -> None:
+    store = TakenStore(root)
+    store.left, store.stores = left, stores
+    version = Process(store, database).publisher.publish("d", write_parquet(tmp_path / "a.parquet")).version
+    for entry in version.all_files:
+        verify_blob(store, entry)
+
+
+def test_names_that_are_always_taken(root: Path, database: Database, tmp_path: Path) -> None:
+    store = TakenStore(root)
+    store.left, store.stores = 99, False
+    with pytest.raises(StoreError, match="never used before"):
+        Process(store, database).publisher.publish("d", write_parquet(tmp_path / "a.parquet"))
+    assert not (root / "d/_bt/log").exists()
