@@ -7,6 +7,7 @@
     ├── InvalidNameError          a dataset name that does not fit the rule
     ├── RejectedFileError         a file that cannot become a version, with the reason
     ├── PublishConflictError      the schema policy, or another publisher, forbids this publish
+    ├── PreconditionFailedError   the dataset is not in the state that the request expects
     ├── DefinitionError           a dataset.toml that cannot be used
     ├── CorruptVersionError       stored bytes that are not what the log says, or cannot be read
     ├── StoreError                the store cannot be reached, read or written
@@ -58,6 +59,10 @@ class RejectedFileError(EngineError):
 
 class PublishConflictError(EngineError):
     code = "publish_conflict"
+
+
+class PreconditionFailedError(EngineError):
+    code = "precondition_failed"
 
 
 class DefinitionError(EngineError):

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import DatasetVersion, Engine, EngineError, Prepared, ResultMeta
-from server.caching import LATEST, PINNED, is_match, is_pin, make_etag
+from engine.store.state import is_pin
+from server.caching import LATEST, PINNED, is_match, make_etag
 from server.compression import MIN_BYTES, compress, make_compressor
 from server.encoding import Format, Payload
 from server.envelope import describe_meta

@@ -18,7 +18,7 @@ from server.caching import code_version
 from server.errors import ProblemMiddleware, install_error_handlers
 from server.head import HeadMiddleware
 from server.openapi import components
-from server.routes import datasets, docs, files, health, publishing, queries, visualize
+from server.routes import datasets, diff, docs, files, health, lifecycle, publishing, queries, visualize
 from server.settings import Settings
 from server.version import application_version
 
@@ -40,8 +40,9 @@ def create_app(settings: Settings) -> FastAPI:
         try:
             await anyio.to_thread.run_sync(code_version)  # it reads all of the code, once
             app.state.engine = engine
-            if settings.ingest and not engine.store.read_only:
-                engine.start_ingest(settings.poll_interval_s)
+            ingest = settings.ingest and not engine.store.read_only
+            if ingest or engine.store.is_remote:
+                engine.start_ingest(settings.poll_interval_s, refresh_only=not ingest)
             yield
         finally:
             await anyio.to_thread.run_sync(engine.close)
@@ -58,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     api = APIRouter(prefix="/api")
-    for routes in (health, datasets, files, publishing, queries, visualize, docs):
+    for routes in (health, datasets, diff, files, publishing, lifecycle, queries, visualize, docs):
         api.include_router(routes.router)
     app.include_router(api)
     app.add_api_route("/", _to_docs, include_in_schema=False)

@@ -57,8 +57,3 @@ def is_match(header: str | None, etag: str) -> bool:
     if header is None:
         return False
     return header.strip() == "*" or etag in _ENTITY_TAG.findall(header)
-
-
-def is_pin(spec: str | int | None) -> bool:
-    """Whether a version that a request names can never mean another one."""
-    return spec is not None and str(spec).strip().lower() != "latest"

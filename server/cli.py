@@ -13,13 +13,17 @@ from typing import Any, NoReturn
 import click
 
 from server.commands.bench import bench
-from server.commands.data import datasets, demo, publish, refresh, rollback, versions
+from server.commands.data import datasets, versions
+from server.commands.diff import diff
 from server.commands.doctor import doctor
 from server.commands.failures import ExitCode, explain
+from server.commands.lifecycle import expire, gc, history, restore, tag, yank
+from server.commands.publish import demo, publish, rollback
 from server.commands.query import query
 from server.commands.serve import openapi, serve
 from server.commands.session import Session
 from server.commands.terminal import CommandError, say
+from server.commands.watch import refresh, watch
 
 
 class CommandLine(click.Group):
@@ -95,7 +99,11 @@ def cli(ctx: click.Context, store: str | None, debug: bool) -> None:
     ctx.obj = Session(store)
 
 
-for _command in (serve, demo, publish, versions, rollback, datasets, query, refresh, doctor, bench, openapi):
+_COMMANDS = (
+    *(serve, watch, demo, publish, versions, history, rollback, diff, tag, yank, restore, expire, gc),
+    *(datasets, query, refresh, doctor, bench, openapi),
+)
+for _command in _COMMANDS:
     cli.add_command(_command)
 
 

@@ -16,11 +16,16 @@ PATIENCE_S = 5.0  # beyond the time that a file has to hold still
 def waiting_drops(engine: Engine, dataset: str) -> list[ObjectStat]:
     """The dropped files of a dataset that are neither a version nor rejected; raises EngineError."""
     from engine.store import Source
-    from engine.store.catalogue import list_drops
+    from engine.store.catalogue import find_drops
+    from engine.store.records import utc_text
 
+    found = find_drops(engine.store, dataset)
     state = engine.state(dataset)
-    found = [stat for key in list_drops(engine.store, dataset) if (stat := engine.store.stat(key.rstrip("/")))]
-    return [drop for drop in found if not state.known_drop(Source(drop.key, drop.etag, drop.size))]
+    return [
+        drop
+        for drop in found
+        if not state.known_drop(Source(drop.key, drop.etag, drop.size, utc_text(drop.modified_at)))
+    ]
 
 
 def wait_for_drops(engine: Engine, dataset: str | None, waiting: Callable[[], None] | None = None) -> list[IngestEvent]:

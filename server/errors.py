@@ -84,6 +84,7 @@ TABLE: dict[type[Exception], Answered] = {
     engine_errors.RejectedFileError: Answered(422, "The file cannot be published"),
     engine_errors.DefinitionError: Answered(422, "The definition cannot be used"),
     engine_errors.PublishConflictError: Answered(409, "The version cannot be published"),
+    engine_errors.PreconditionFailedError: Answered(412, "The state is not the one that was expected"),
     UnsettledFileError: Answered(409, "The file is still being written", 5),
     engine_errors.ResultTooLargeError: Answered(413, "The answer is too large"),
     engine_errors.ResourceLimitError: Answered(413, "The query needs too much"),
@@ -107,6 +108,8 @@ HTTP_CODES = {
     "body_too_large": "The body is too large",
     "query_too_long": "The query string is too long",
     "range_not_satisfiable": "The file has no such range",
+    "several_files": "The version is stored in several files",
+    "tag_not_found": "There is no such tag",
     "internal_error": "The server failed",
 }
 

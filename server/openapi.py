@@ -122,7 +122,7 @@ def parameter(
 _FLAG = {"type": "string", "enum": ["0", "1", "false", "true"]}
 _COUNT = {"type": "integer", "minimum": 0}
 
-VERSION = parameter("version", "As v7, 7 or the beginning of a content id; the latest when not given.")
+VERSION = parameter("version", "As v7, 7, the beginning of a content id, a tag or a time; the latest when not given.")
 FORMAT = parameter("format", "Wins over Accept.", {"type": "string", "enum": [form.name for form in FORMATS]})
 
 FILTERS: dict[str, Any] = {

@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from engine import Engine, ResultMeta
 from engine.analysis.scaling import PreparedScaling, ScalingAnswer, ScalingRequest, prepare_scaling, run_scaling
+from engine.store.state import is_pin
 from queries.errors import GrammarError, UnknownParameterError
 from queries.lists import split_list
 from server.answer import Found, Question
-from server.caching import is_pin
 from server.documents import plain
 from server.links import Address
 from server.parameters import Pairs, first_value

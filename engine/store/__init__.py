@@ -6,17 +6,18 @@ are the log, ``publish.py`` and ``ingest.py`` write to it, ``verify.py`` guards 
 
 from engine.store.catalogue import DatasetLogs, dataset_exists, list_datasets
 from engine.store.definitions import definition_text
-from engine.store.ingest import IngestEvent, Ingestor, Watcher
+from engine.store.ingest import IngestEvent, Ingestor
 from engine.store.inspect import Inspection, inspect_parquet
 from engine.store.keys import check_dataset_name
 from engine.store.local import LocalStore
 from engine.store.log import DatasetLog
 from engine.store.protocol import ObjectStat, Progress, Staged, Store
-from engine.store.publish import Publisher, PublishOutcome
+from engine.store.publish import Publisher, PublishOutcome, PublishPlan
 from engine.store.records import FileEntry, Original, Retyped, SchemaDiff, SchemaField, Source
 from engine.store.state import DatasetState, Reject, Version
 from engine.store.unlogged import UnloggedDrops
 from engine.store.verify import verify_blob
+from engine.store.watcher import Watcher
 
 __all__ = [
     "DatasetLog",
@@ -31,6 +32,7 @@ __all__ = [
     "Original",
     "Progress",
     "PublishOutcome",
+    "PublishPlan",
     "Publisher",
     "Reject",
     "Retyped",

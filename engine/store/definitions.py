@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.errors import DefinitionError, StoreError
 from engine.store.keys import check_dataset_name, definition_key
-from engine.store.protocol import Store
+from engine.store.protocol import ObjectStat, Store
 
 MAX_BYTES = 1 << 20  # the text is copied into every publish record
 
@@ -20,19 +20,43 @@ def definition_text(project_folder: Path | None, store: Store, dataset: str) -> 
     DefinitionError
         It cannot be read, is not UTF-8, or is far too long.
     """
-    check_dataset_name(dataset)
-    data = None
-    if project_folder is not None:
-        path = project_folder / dataset / "dataset.toml"
-        try:
-            _check_size(dataset, path.stat().st_size)
-            data = path.read_bytes()
-        except (FileNotFoundError, NotADirectoryError):
-            pass
-        except OSError as error:
-            raise DefinitionError(f"the definition of {dataset} cannot be read: {error.strerror}") from error
-    if data is None:
-        data = _beside_the_data(store, dataset)
+    data = _of_the_project(project_folder, check_dataset_name(dataset))
+    return _decoded(dataset, _beside_the_data(store, dataset) if data is None else data)
+
+
+class ListedDefinitions:
+    """``definition_text`` for who has just listed what lies beside the data: reads that file once for each etag."""
+
+    def __init__(self, project_folder: Path | None, store: Store) -> None:
+        self._project_folder = project_folder
+        self._store = store
+        self._read: dict[str, tuple[str, bytes | None]] = {}
+
+    def __call__(self, dataset: str, listed: ObjectStat | None) -> str | None:
+        """The text; ``listed`` is the file beside the data, None when there is none. Raises DefinitionError."""
+        data = _of_the_project(self._project_folder, check_dataset_name(dataset))
+        if data is None and listed is not None:
+            known = self._read.get(dataset)
+            if known is None or known[0] != listed.etag:
+                known = self._read[dataset] = (listed.etag, _beside_the_data(self._store, dataset))
+            data = known[1]
+        return _decoded(dataset, data)
+
+
+def _of_the_project(project_folder: Path | None, dataset: str) -> bytes | None:
+    if project_folder is None:
+        return None
+    path = project_folder / dataset / "dataset.toml"
+    try:
+        _check_size(dataset, path.stat().st_size)
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DefinitionError(f"the definition of {dataset} cannot be read: {error.strerror}") from error
+
+
+def _decoded(dataset: str, data: bytes | None) -> str | None:
     if data is None:
         return None
     try:

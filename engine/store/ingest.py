@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.errors import DefinitionError, EngineError, PublishConflictError, RejectedFileError
-from engine.store.catalogue import list_datasets, list_drops, list_misnamed
-from engine.store.keys import format_of
+from engine.store.catalogue import Beside, has_drop, list_folders, look_beside
+from engine.store.definitions import ListedDefinitions
+from engine.store.keys import format_of, is_dataset_name, is_drop
 from engine.store.log import ContentionError
 from engine.store.protocol import ObjectStat, Store
 from engine.store.publish import Publisher
@@ -22,6 +23,8 @@ _LOGGER = logging.getLogger(__name__)
 
 TEXT_PATIENCE = 4  # times settle_s
 _CANNOT_TELL = ("csv", "jsonl")  # whether they are complete
+
+OVERWRITTEN = 3  # times that a drop is taken anew at once because another one has replaced it
 
 FIRST_PAUSE_S = 15.0  # after a failure that may pass: no room, no memory, no permission
 LONGEST_PAUSE_S = 600.0
@@ -58,23 +61,44 @@ class Ingestor:
 
     A drop counts when it has not changed for ``settle_s``: by its modification time, or, where that lies in the future
     (the clock of whoever wrote it is wrong), by what two polls saw. Text must hold still longer: half a file looks as
-    whole as all of it, where parquet and Arrow end with what says that they are complete.
+    whole as all of it, where parquet and Arrow end with what says that they are complete. In a bucket a drop counts at
+    once: an object appears when it is whole, and its time is by another clock than ours.
+
+    Parameters
+    ----------
+    definitions
+        How to find a definition when the folder was just listed; None asks the publisher, who looks for itself.
+    on_latest
+        Told of each version that a poll finds readers to follow, once; also when another process published it.
     """
 
     def __init__(
-        self, publisher: Publisher, store: Store, settle_s: float = 2.0, clock: Callable[[], float] = time.time
+        self,
+        publisher: Publisher,
+        store: Store,
+        settle_s: float = 2.0,
+        clock: Callable[[], float] = time.time,
+        *,
+        definitions: ListedDefinitions | None = None,
+        on_latest: Callable[[Version], None] | None = None,
     ) -> None:
         self._publisher = publisher
         self._store = store
         self._settle_s = settle_s
         self._clock = clock
+        self._definitions_listed = definitions
+        self._on_latest = on_latest
+        self._latest: dict[str, Version] = {}
         self._sightings: dict[str, _Sighting] = {}
         self._misnamed: set[str] = set()
+        self._searched: set[str] = set()
         self._definitions = _DefinitionWatch()
         self._lock = threading.Lock()
 
     def poll(self) -> list[IngestEvent]:
         """Look at every dataset once. What fails in one of them does not keep the others waiting.
+
+        In a store that cannot be written to this is ``refresh_all``.
 
         Raises
         ------
@@ -82,38 +106,78 @@ class Ingestor:
             The store cannot even be listed.
         """
         if self._store.read_only:
-            return []
+            return self.refresh_all()
         with self._lock:
-            events = self._warn_of_misnamed()
-            for dataset in list_datasets(self._store):
-                try:
-                    events += self._poll(dataset)
-                except EngineError as error:
-                    events.append(IngestEvent(dataset, "failed", f"{dataset}/", reason=error.detail))
-                except Exception as error:
-                    events.append(IngestEvent(dataset, "failed", f"{dataset}/", reason=_unexpected(dataset, error)))
-            return events
+            folders = list_folders(self._store)
+            return [*self._warn_of_misnamed(folders), *self._each(folders, self._poll)]
+
+    def refresh_all(self) -> list[IngestEvent]:
+        """Read every log to its end, and nothing else, so that a request need not; tells of those that cannot be read.
+
+        Raises
+        ------
+        StoreError
+            The store cannot even be listed.
+        """
+        return self._each(list_folders(self._store), self._refresh)
 
     def poll_dataset(self, dataset: str) -> list[IngestEvent]:
         """Look at one dataset, for somebody who waits for the answer. Raises EngineError."""
         if self._store.read_only:
-            return []
+            return self._refresh(dataset)
         with self._lock:
+            self._searched.discard(dataset)
             return self._poll(dataset)
 
-    def _poll(self, dataset: str) -> list[IngestEvent]:
-        state = self._publisher.logs.of(dataset).refresh()
-        found = [stat for key in list_drops(self._store, dataset) if (stat := self._store.stat(key.rstrip("/")))]
+    def _each(self, folders: list[str], look: Callable[[str], list[IngestEvent]]) -> list[IngestEvent]:
         events = []
+        for dataset in filter(is_dataset_name, folders):
+            try:
+                events += look(dataset)
+            except EngineError as error:
+                events.append(IngestEvent(dataset, "failed", f"{dataset}/", reason=error.detail))
+            except Exception as error:
+                events.append(IngestEvent(dataset, "failed", f"{dataset}/", reason=_unexpected(dataset, error)))
+        return events
+
+    def _poll(self, dataset: str) -> list[IngestEvent]:
+        events = self._search(dataset)
+        # Before the log, which then knows of what others took in meanwhile.
+        beside = look_beside(self._store, dataset)
+        state = self._publisher.logs.of(dataset).refresh()
         # Of several files the one written last becomes latest.
-        for drop in sorted(found, key=lambda stat: (stat.modified_at, stat.key)):
+        for drop in sorted(beside.drops, key=lambda stat: (stat.modified_at, stat.key)):
             event = self._take(dataset, state, drop)
             if event is not None:
                 events.append(event)
-        changed = self._apply_definition(dataset)
+        changed = self._apply_definition(dataset, beside)
+        self._tell_latest(dataset)
         return events if changed is None else [*events, changed]
 
-    def _take(self, dataset: str, state: DatasetState, drop: ObjectStat) -> IngestEvent | None:
+    def _refresh(self, dataset: str) -> list[IngestEvent]:
+        self._publisher.logs.of(dataset).refresh()
+        self._tell_latest(dataset)
+        return []
+
+    def _tell_latest(self, dataset: str) -> None:
+        current = self._publisher.logs.of(dataset).state.current
+        if current is not None and current != self._latest.get(dataset):
+            self._latest[dataset] = current
+            if self._on_latest is not None:
+                self._on_latest(current)
+
+    def _search(self, dataset: str) -> list[IngestEvent]:
+        """Tell, once, of folders in a bucket that are called like a drop, as some tools write a table in many files."""
+        if not self._store.is_remote or dataset in self._searched:
+            return []
+        folders = [key for key in self._store.list(f"{dataset}/") if key.endswith("/") and is_drop(key)]
+        self._searched.add(dataset)
+        reason = "this is a folder; one file is expected, so its files are not taken in"
+        return [IngestEvent(dataset, "warning", key, reason=reason) for key in folders]
+
+    def _take(
+        self, dataset: str, state: DatasetState, drop: ObjectStat, tries: int = OVERWRITTEN
+    ) -> IngestEvent | None:
         source = Source(drop.key, drop.etag, drop.size, utc_text(drop.modified_at))
         if state.known_drop(source):
             self._sightings.pop(drop.key, None)
@@ -123,6 +187,11 @@ class Ingestor:
             return None
         try:
             return self._publish(dataset, source)
+        except UnsettledFileError as error:
+            newer = self._store.stat(drop.key) if self._store.is_remote and tries else None
+            if newer is not None and newer.etag != drop.etag:
+                return self._take(dataset, state, newer, tries - 1)
+            reason = error.detail
         except EngineError as error:
             reason = error.detail
         except Exception as error:
@@ -150,18 +219,20 @@ class Ingestor:
         return sighting
 
     def _is_settled(self, drop: ObjectStat, sighting: _Sighting) -> bool:
+        if self._store.is_remote:
+            return True
         now = self._clock()
         settle_s = self._settle_s * (TEXT_PATIENCE if format_of(drop.key) in _CANNOT_TELL else 1)
         if drop.modified_at <= now:
             return now - drop.modified_at >= settle_s
         return now - sighting.since >= max(settle_s, 0.001)  # so never at first sight
 
-    def _apply_definition(self, dataset: str) -> IngestEvent | None:
+    def _apply_definition(self, dataset: str, beside: Beside) -> IngestEvent | None:
         state = self._publisher.logs.of(dataset).state
         if state.newest is None:
             return None
         try:
-            text = self._publisher.definition_of(dataset)
+            text = self._definition(dataset, beside)
             if not self._definitions.is_due(dataset, text, state.newest):
                 return None
             outcome = self._publisher.publish_definition(dataset, by="definition", message="the definition was changed")
@@ -177,8 +248,14 @@ class Ingestor:
             return None
         return IngestEvent(dataset, "definition", f"{dataset}/dataset.toml", outcome.version)
 
-    def _warn_of_misnamed(self) -> list[IngestEvent]:
-        news = [name for name in list_misnamed(self._store) if name not in self._misnamed]
+    def _definition(self, dataset: str, beside: Beside) -> str | None:
+        if self._definitions_listed is None or not self._store.is_remote:
+            return self._publisher.definition_of(dataset)
+        return self._definitions_listed(dataset, beside.definition)
+
+    def _warn_of_misnamed(self, folders: list[str]) -> list[IngestEvent]:
+        strange = (name for name in folders if not is_dataset_name(name) and name not in self._misnamed)
+        news = [name for name in strange if has_drop(self._store, name)]
         self._misnamed.update(news)
         reason = "this folder's name cannot be a dataset's: use a-z, 0-9, _ and -; its files are not served"
         shown = [name.encode("utf-8", "replace").decode() for name in news]  # a name need not be valid UTF-8
@@ -220,49 +297,3 @@ class _DefinitionWatch:
             return False
         self._said[dataset] = problem
         return True
-
-
-class Watcher:
-    """Polls in the background until it is stopped. No error of one poll ends it."""
-
-    def __init__(self, ingestor: Ingestor, interval_s: float = 15.0) -> None:
-        self._ingestor = ingestor
-        self._interval_s = interval_s
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._last_failures: set[IngestEvent] = set()
-
-    def start(self) -> None:
-        """Begin; the first poll is at once. Does nothing when it is running."""
-        if self._thread is not None and self._thread.is_alive():
-            return
-        self._stop = threading.Event()  # its own: a thread that outlived `stop` must not be revived
-        self._thread = threading.Thread(target=self._run, args=(self._stop,), name="drop-watcher", daemon=True)
-        self._thread.start()
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """End after the poll that is under way."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            self._thread = None
-
-    def _run(self, stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                self._report(self._ingestor.poll())
-            except EngineError as error:
-                _LOGGER.warning("looking for dropped files failed, and will be tried again: %s", error.detail)
-            except Exception:
-                _LOGGER.exception("looking for dropped files failed, and will be tried again")
-            stop.wait(self._interval_s)
-
-    def _report(self, events: list[IngestEvent]) -> None:
-        failures = {event for event in events if event.kind == "failed"}
-        for event in events:
-            if event.kind in ("failed", "rejected", "warning"):
-                if event not in self._last_failures:
-                    _LOGGER.warning("%s %s: %s", event.key, event.kind, event.reason)
-            elif event.version is not None:
-                _LOGGER.info("%s %s: %s", event.key, event.kind, event.version.name)
-        self._last_failures = failures

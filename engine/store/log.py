@@ -9,7 +9,8 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 from engine.errors import CorruptVersionError, PublishConflictError, StoreError
@@ -20,6 +21,8 @@ from engine.store.state import DatasetState, apply
 
 PATIENCE_S = 60.0  # how long one writer goes on trying against others
 LONGEST_PAUSE_S = 0.25
+STALE_S = 60.0  # how much longer a state answers while the store cannot be reached
+READ_AHEAD = 16  # records that are read at once when many are new, each of them a request to a bucket
 
 #: What a dataset without a log offers, if anything: see ``unlogged.py``.
 Fallback = Callable[[str], DatasetState | None]
@@ -38,6 +41,7 @@ class DatasetLog:
         self._fallback = fallback
         self._state = DatasetState(dataset)
         self._checked = False
+        self._refreshed_at = float("-inf")
         self._lock = threading.Lock()
 
     @property
@@ -55,20 +59,60 @@ class DatasetLog:
         StoreError
         """
         with self._lock:
-            # Listing before reading: what appears meanwhile can only make the log longer than the list.
-            last = None if self._checked else self._last_listed()
-            while (data := self._store.read(log_key(self.dataset, self._logged() + 1))) is not None:
-                base = self._state if self._logged() else DatasetState(self.dataset)
-                self._state = apply(base, decode_record(data, self.dataset, base.seq + 1))
-            if last is not None:
-                if self._logged() < last:
-                    raise CorruptVersionError(
-                        f"the log record {log_key(self.dataset, self._logged() + 1)} is missing, and later ones exist"
-                    )
-                self._checked = True
-            if not self._logged() and self._fallback is not None:
-                self._state = self._fallback(self.dataset) or DatasetState(self.dataset)
+            return self._refresh()
+
+    def recent(self, max_age_s: float) -> DatasetState:
+        """The state as of at most ``max_age_s`` ago; read anew when it is older. Raises what ``refresh`` raises.
+
+        When the store cannot be reached, a state that was read not long ago still answers.
+        """
+        if time.monotonic() - self._refreshed_at <= max_age_s:
             return self._state
+        with self._lock:
+            age_s = time.monotonic() - self._refreshed_at
+            if age_s <= max_age_s:  # while this thread waited, another one read it
+                return self._state
+            try:
+                return self._refresh()
+            except CorruptVersionError:
+                raise
+            except StoreError:
+                if age_s <= max_age_s + STALE_S:
+                    return self._state
+                raise
+
+    def _refresh(self) -> DatasetState:
+        started = time.monotonic()
+        # Listing before reading: what appears meanwhile can only make the log longer than the list.
+        last = None if self._checked else self._last_listed()
+        for data in self._records_from(self._logged() + 1, last or 0):
+            base = self._state if self._logged() else DatasetState(self.dataset)
+            self._state = apply(base, decode_record(data, self.dataset, base.seq + 1))
+        if last is not None:
+            if self._logged() < last:
+                raise CorruptVersionError(
+                    f"the log record {log_key(self.dataset, self._logged() + 1)} is missing, and later ones exist"
+                )
+            self._checked = True
+        if not self._logged() and self._fallback is not None:
+            self._state = self._fallback(self.dataset) or DatasetState(self.dataset)
+        self._refreshed_at = started
+        return self._state
+
+    def _records_from(self, seq: int, last: int) -> Iterator[bytes]:
+        """The records from ``seq`` on, up to the first that is not there; up to ``last`` many are read at once."""
+        if self._store.is_remote and last > seq:
+            keys = [log_key(self.dataset, number) for number in range(seq, last + 1)]
+            with ThreadPoolExecutor(READ_AHEAD) as pool:
+                for start in range(0, len(keys), 4 * READ_AHEAD):
+                    for data in pool.map(self._store.read, keys[start : start + 4 * READ_AHEAD]):
+                        if data is None:
+                            return
+                        yield data
+                        seq += 1
+        while (data := self._store.read(log_key(self.dataset, seq))) is not None:
+            yield data
+            seq += 1
 
     def append(self, write: Callable[[DatasetState], Body | None], *, by: str, message: str = "") -> Record | None:
         """Add one record to the end of the log, however many others are writing.
@@ -101,6 +145,13 @@ class DatasetLog:
                 return None
             if state.seq and self._store.stat(log_key(self.dataset, state.seq)) is None:
                 raise CorruptVersionError(f"the log record {log_key(self.dataset, state.seq)} has disappeared")
+            if self._store.stat(log_key(self.dataset, state.seq + 2)) is not None:
+                # Either others wrote two records since, or one was lost: filling its place would rewrite history.
+                if self._store.stat(log_key(self.dataset, state.seq + 1)) is not None:
+                    continue
+                raise CorruptVersionError(
+                    f"the log record {log_key(self.dataset, state.seq + 1)} is missing, and later ones exist"
+                )
             record = Record(state.seq + 1, _now(), clean_text(by), clean_text(message), nonce, body)
             if self._put(record):
                 self._advance(record)

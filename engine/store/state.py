@@ -142,6 +142,16 @@ _BARE_NUMBER = re.compile(r"[0-9]{1,7}")  # eight digits or more are the beginni
 _NUMBER = re.compile(r"v([0-9]{1,10})")
 
 
+def is_pin(spec: str | int | None) -> bool:
+    """Whether a request that names this version can never mean another one.
+
+    A number and the beginning of a content id are pins; ``latest``, a tag and a time are not: tags move, and what was
+    current at a moment to come is not known yet.
+    """
+    text = str("" if spec is None else spec).strip().lower()
+    return any(pattern.fullmatch(text) for pattern in (_BARE_NUMBER, _NUMBER, _PREFIX))
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetState:
     """Everything that a log says, up to record ``seq``.
@@ -233,7 +243,8 @@ class DatasetState:
         if found is not None:
             if self.is_expired(found.number):
                 raise VersionNotFoundError(
-                    f"{self.dataset} {found.name} has expired: its files are kept no longer",
+                    f"{self.dataset} {found.name} has expired: its files are kept no longer, and only publishing "
+                    "its data again brings them back",
                     did_you_mean=self._names()[:3],
                 )
             return found

@@ -8,12 +8,15 @@ from starlette.responses import Response
 
 from engine.engine import Engine
 from engine.errors import EngineError
+from engine.store.state import is_pin
 from queries.errors import nearest
 from server.answer import answer
-from server.caching import LATEST, PINNED, is_pin
+from server.caching import LATEST, PINNED
 from server.catalogue import (
     describe_column,
     describe_dataset,
+    describe_event,
+    describe_status,
     describe_summary,
     describe_version,
     summarize_dataset,
@@ -29,6 +32,7 @@ router = APIRouter(prefix="/datasets", tags=["datasets"])
 
 _FOUND = {**JSON_ANSWER, **problems(400, 404, 503)}
 MAX_VALUES = 10_000  # distinct values on one page
+MAX_EVENTS = 1_000  # entries of a history on one page
 
 
 @router.get("", responses={**JSON_ANSWER, **problems(503)})
@@ -48,13 +52,16 @@ def show_dataset(name: str, request: Request, engine: OpenEngine, pairs: Paramet
 
 @router.get("/{name}/versions", responses=_FOUND)
 def list_versions(name: str, request: Request, engine: OpenEngine, pairs: Parameters) -> Response:
-    """All versions of a dataset, the newest first, and the dropped files that were rejected."""
+    """All versions of a dataset, the newest first, expired ones too, and the dropped files that were rejected."""
     Own(pairs).check()
     state = engine.state(name)
     content = {
         "dataset": name,
         "latest": state.current.name if state.current else None,
-        "data": [describe_version(version) for version in reversed(state.versions)],
+        "tags": {tag: f"v{number}" for tag, number in state.tags},
+        "data": [
+            {**describe_version(version), **describe_status(version, state)} for version in reversed(state.versions)
+        ],
         "rejects": [
             {"at": reject.at, "file": reject.source.key.rpartition("/")[2], "reason": reject.reason}
             for reject in reversed(state.rejects)
@@ -69,6 +76,30 @@ def show_version(name: str, v: str, request: Request, engine: OpenEngine, pairs:
     Own(pairs).check()
     content = describe_version(engine.state(name).resolve(v))
     return json_document(request, content, cache=PINNED if is_pin(v) else LATEST)
+
+
+@router.get(
+    "/{name}/history",
+    responses={**JSON_ANSWER, **problems(400, 404, 422, 503)},
+    openapi_extra=described(
+        parameter("limit", "Entries on one page, 100 when not given.", {"type": "integer", "minimum": 0}),
+        parameter("offset", "Entries to skip.", {"type": "integer", "minimum": 0}),
+    ),
+)
+def show_history(name: str, request: Request, engine: OpenEngine, pairs: Parameters) -> Response:
+    """All that was ever done to a dataset, and by whom, the newest first."""
+    own = Own(pairs, "limit", "offset")
+    own.check()
+    limit, offset = own.count("limit", 100, most=MAX_EVENTS), own.count("offset", 0)
+    events = engine.history(name)
+    content = {
+        "dataset": name,
+        "total": len(events),
+        "limit": limit,
+        "offset": offset,
+        "data": [describe_event(event) for event in events[offset : offset + limit]],
+    }
+    return json_document(request, content)
 
 
 @router.get("/{name}/rows", responses=QUERY_ANSWER, openapi_extra=described(*QUERY_PARAMETERS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from fastapi import APIRouter
 from starlette.datastructures import Headers
@@ -10,12 +11,14 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from engine.errors import CorruptVersionError
-from engine.store import verify_blob
-from server.caching import LATEST, PINNED, is_match, is_pin
+from engine.store import Version
+from engine.store.blobs import Lease
+from engine.store.state import is_pin
+from server.caching import LATEST, PINNED, is_match
+from server.catalogue import file_link
 from server.encoding import FORMATS
 from server.errors import HttpError
-from server.openapi import problems
+from server.openapi import described, parameter, problems
 from server.routes.context import OpenEngine, Parameters
 from server.routes.own import Own
 
@@ -33,38 +36,91 @@ _BYTES = {"content": {_PARQUET: {"schema": {"type": "string", "format": "binary"
         200: {"description": "The file.", **_BYTES},
         206: {"description": "The ranges asked for.", **_BYTES},
         304: {"description": "The client has this file already."},
-        **problems(400, 404, 416, 503),
+        **problems(400, 404, 416, 422, 503),
     },
+    openapi_extra=described(
+        parameter("part", "Which of the files, from 1; needed where there are several.", {"type": "integer"})
+    ),
 )
 def download(name: str, v: str, request: Request, engine: OpenEngine, pairs: Parameters) -> Response:
-    """The parquet file that a version is stored as."""
-    Own(pairs).check()
-    version = engine.state(name).resolve(v)
-    if len(version.files) != 1:
-        raise CorruptVersionError(f"{name} {version.name} is stored in {len(version.files)} files, not in one")
-    entry = version.files[0]
-    path = verify_blob(engine.store, entry)
+    """The parquet file that a version is stored as, or one of them."""
+    own = Own(pairs, "part")
+    own.check()
+    version = engine.resolve(name, v)
+    part = _part(version, own)
+    entry = version.files[part - 1]
     etag = f'"{entry.sha256}"'
     headers = {"ETag": etag, "Cache-Control": PINNED if is_pin(v) else LATEST, "Accept-Ranges": "bytes"}
     if not is_pin(v):
-        headers["Content-Location"] = f"/api/datasets/{name}/versions/{version.name}/file"
+        headers["Content-Location"] = file_link(version, part)
     if is_match(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    found = path.stat()
-    response = _File(
-        path, headers=headers, media_type=_PARQUET, filename=f"{name}-{version.name}.parquet", stat_result=found
-    )
+    which = "" if len(version.files) == 1 else f"-{part}"
+    lease = engine.blobs.open_file(entry)
+    try:
+        path = Path(*lease.sources)
+        response = _File(
+            path,
+            headers=headers,
+            media_type=_PARQUET,
+            filename=f"{name}-{version.name}{which}.parquet",
+            stat_result=path.stat(),
+        )
+    except BaseException:
+        lease.close()
+        raise
     # A date would tell two files of one second apart no better than the ETag does, and differs between copies.
     del response.headers["last-modified"]
     if request.scope.get("is_head"):
+        lease.close()
         return Response(None, headers=response.headers)
+    response.lease = lease
     return response
+
+
+def _part(version: Version, own: Own) -> int:
+    """Which file is meant, from 1 on.
+
+    Raises
+    ------
+    HttpError
+        404 when the request does not say, and there are several; or when there is no such part.
+    """
+    parts = len(version.files)
+    part = own.count("part", 1)
+    if own.text("part") is None and parts > 1:
+        raise HttpError(
+            404,
+            "several_files",
+            f"{version.dataset} {version.name} is stored in {parts} files; part=1 to part={parts} give them",
+            param="part",
+            did_you_mean=[file_link(version, number) for number in range(1, parts + 1)],
+        )
+    if not 1 <= part <= parts:
+        has = "one file" if parts == 1 else f"{parts} files"
+        raise HttpError(
+            404,
+            "several_files" if parts > 1 else "not_found",
+            f"{version.dataset} {version.name} has no part {part}: it is stored in {has}",
+            param="part",
+            value=own.text("part"),
+        )
+    return part
 
 
 class _File(FileResponse):
     """A file whose range errors are problem documents, and whose If-Range knows the ETag alone."""
 
+    lease: Lease | None = None
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._answer(scope, receive, send)
+        finally:
+            if self.lease is not None:
+                self.lease.close()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Headers(scope=scope)
         condition = request.get("if-range")
         wanted = request.get("range")

@@ -41,6 +41,13 @@ class Own:
         """A parameter's text; None when it is not given, or empty."""
         return first_value(self._pairs, name) or None
 
+    def flag(self, name: str) -> bool:
+        """Whether a switch is on: 1 and true, 0 and false, in any case; off when it is not given."""
+        text = self.text(name)
+        if text is not None and text.lower() not in ("0", "1", "false", "true"):
+            raise InvalidValueError(f"{name} is 1 or 0, not {text!r}", param=name, value=text)
+        return text is not None and text.lower() in ("1", "true")
+
     def count(self, name: str, default: int, *, most: int = MAX_COUNT) -> int:
         """A whole number from 0 to ``most``."""
         text = self.text(name)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import anyio.to_thread
-import orjson
 from fastapi import APIRouter, Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
 from engine.engine import Engine
+from engine.errors import DatasetNotFoundError, VersionNotFoundError
 from engine.store import check_dataset_name
-from queries.errors import GrammarError, UnknownParameterError, nearest
+from queries.errors import UnknownParameterError, nearest
 from server.access import require_local
-from server.bodies import Upload, read_body, receive_file
+from server.bodies import Upload, receive_file
 from server.caching import NEVER, is_same_state
-from server.catalogue import describe_dataset, describe_version
+from server.catalogue import describe_dataset, describe_plan, describe_version
+from server.changes import change_body, clean, read_change, small_body
 from server.documents import document_etag, json_document
 from server.drops import wait_for_drops
 from server.errors import HttpError
@@ -28,8 +29,6 @@ from server.routes.own import Own
 
 router = APIRouter(prefix="/datasets", tags=["publishing"], dependencies=[Depends(require_local)])
 
-_MAX_BODY_BYTES = 10_000
-_LONGEST_TEXT = 1_000
 _REFUSED = problems(400, 403, 404, 409, 412, 413, 422, 503)
 _UPLOAD = {
     "requestBody": {
@@ -50,25 +49,6 @@ _UPLOAD = {
         },
     }
 }
-_LATEST = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "required": ["version"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "version": {"type": ["string", "integer"]},
-                        "message": {"type": "string"},
-                        "by": {"type": "string"},
-                    },
-                }
-            }
-        },
-    }
-}
 
 
 @router.post(
@@ -76,7 +56,7 @@ _LATEST = {
     status_code=201,
     responses={
         201: {"description": "The new version.", "content": {"application/json": {"schema": {"type": "object"}}}},
-        200: {"description": "The version that has this content already.", **JSON_ANSWER[200]},
+        200: {"description": "The version that has this content already, or what would change.", **JSON_ANSWER[200]},
         **_REFUSED,
     },
     openapi_extra={
@@ -84,6 +64,8 @@ _LATEST = {
             parameter("filename", "What the file is called; its end tells the format where its bytes do not."),
             parameter("message", "What is new."),
             parameter("by", "Who publishes."),
+            parameter("if_latest", "Only when this version is the latest, or none is with none; 412 otherwise."),
+            parameter("dry_run", "1: only say what would change.", {"type": "string", "enum": ["0", "1"]}),
         ),
         **_UPLOAD,
     },
@@ -91,9 +73,13 @@ _LATEST = {
 async def publish_version(
     name: str, request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Parameters
 ) -> Response:
-    """Publish a file: parquet, CSV, JSON lines or Arrow IPC, as the body itself or in a form."""
-    own = Own(pairs, "filename", "message", "by")
+    """Publish a file: parquet, CSV, JSON lines or Arrow IPC, as the body itself or in a form.
+
+    With ``If-Match`` and the ETag of the dataset's document it is done only when nothing changed since.
+    """
+    own = Own(pairs, "filename", "message", "by", "if_latest", "dry_run")
     own.check()
+    own.flag("dry_run")
     check_dataset_name(name)
     with tempfile.TemporaryDirectory(prefix="bytomorrow-upload-", ignore_cleanup_errors=True) as folder:
         upload = await receive_file(request, Path(folder) / "upload", settings.max_upload_bytes)
@@ -101,23 +87,32 @@ async def publish_version(
 
 
 def _publish(request: Request, engine: Engine, name: str, upload: Upload, own: Own) -> Response:
-    unknown = next((field for field in upload.fields if field not in ("message", "by", "filename")), None)
+    fields = ("file", "message", "by", "filename", "if_latest")
+    unknown = next((field for field in upload.fields if field not in fields), None)
     if unknown is not None:
         raise UnknownParameterError(
-            f"{unknown!r} is no field of this form, which takes file, message and by",
+            f"{unknown!r} is no field of this form, which takes {', '.join(fields)}",
             param=unknown,
-            did_you_mean=nearest(unknown, ("file", "message", "by")),
+            did_you_mean=nearest(unknown, fields),
         )
 
     def text(key: str) -> str:
-        return _clean(own.text(key) or upload.fields.get(key) or "")
+        return clean(own.text(key) or upload.fields.get(key) or "")
 
+    original_name = _file_name(own.text("filename") or upload.filename) or "upload"
+    seen = _check_state(request, engine, name)
+    # What If-Match saw holds up to the very record: whoever publishes in between is noticed too.
+    if_latest = own.text("if_latest") or upload.fields.get("if_latest") or seen
+    if own.flag("dry_run"):
+        plan = engine.plan_publish(name, upload.path, original_name=original_name, if_latest=if_latest)
+        return json_document(request, describe_plan(plan), cache=NEVER)
     outcome = engine.publish(
         name,
         upload.path,
         message=text("message"),
         by=text("by") or "upload",
-        original_name=_file_name(own.text("filename") or upload.filename) or "upload",
+        original_name=original_name,
+        if_latest=if_latest,
     )
     content = {
         "created": outcome.created,
@@ -133,29 +128,18 @@ def _publish(request: Request, engine: Engine, name: str, upload: Upload, own: O
     )
 
 
-async def _small_body(request: Request) -> bytes:
-    return await read_body(request, _MAX_BODY_BYTES)
-
-
-@router.put("/{name}/latest", responses={**JSON_ANSWER, **_REFUSED}, openapi_extra=_LATEST)
+@router.put("/{name}/latest", responses={**JSON_ANSWER, **_REFUSED}, openapi_extra=change_body(needs_version=True))
 def set_latest(
-    name: str, request: Request, engine: OpenEngine, pairs: Parameters, body: Annotated[bytes, Depends(_small_body)]
+    name: str, request: Request, engine: OpenEngine, pairs: Parameters, body: Annotated[bytes, Depends(small_body)]
 ) -> Response:
     """Make a version the one that readers follow who pin nothing: roll back, or forward.
 
     With ``If-Match`` and the ETag of the dataset's document it is done only when nothing changed since.
     """
     Own(pairs).check()
-    wanted = _read_latest(body)
-    expected = request.headers.get("if-match")
-    if expected is not None and not is_same_state(expected, document_etag(describe_dataset(engine, name, None))):
-        raise HttpError(412, "precondition_failed", f"{name} has changed since If-Match was read")
-    version = engine.set_current(
-        name,
-        wanted["version"],
-        by=_clean(str(wanted.get("by") or "")) or "upload",
-        message=_clean(str(wanted.get("message") or "")),
-    )
+    wanted = read_change(body, needs_version=True)
+    seen = _check_state(request, engine, name)
+    version = engine.set_current(name, wanted.version, by=wanted.by, message=wanted.message, if_latest=seen)
     return json_document(
         request, {"dataset": name, "latest": version.name, "version": describe_version(version)}, cache=NEVER
     )
@@ -184,25 +168,26 @@ def refresh(name: str, request: Request, engine: OpenEngine, pairs: Parameters) 
     return json_document(request, content, cache=NEVER)
 
 
-def _read_latest(body: bytes) -> dict[str, Any]:
+def _check_state(request: Request, engine: Engine, name: str) -> str | None:
+    """Hold a request to its ``If-Match``, if it has one; then which version is the latest in the state that it names.
+
+    Raises
+    ------
+    HttpError
+        412 when the dataset's document has another ETag.
+    """
+    expected = request.headers.get("if-match")
+    if expected is None:
+        return None
     try:
-        content = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise GrammarError("the body is not JSON") from error
-    if not isinstance(content, dict) or not isinstance(content.get("version"), (str, int)):
-        raise GrammarError('the body is an object like {"version": "v3"}', param="version")
-    unknown = next((key for key in content if key not in ("version", "message", "by")), None)
-    if unknown is not None:
-        raise UnknownParameterError(f"{unknown!r} is no field of this body", param=unknown)
-    if isinstance(content["version"], bool):
-        raise GrammarError("version is a name like v3, or a number", param="version")
-    return content
+        content = describe_dataset(engine, name, None)
+    except (DatasetNotFoundError, VersionNotFoundError):
+        content = None
+    if content is None or not is_same_state(expected, document_etag(content)):
+        raise HttpError(412, "precondition_failed", f"{name} has changed since If-Match was read")
+    return str(content["latest"])
 
 
 def _file_name(text: str) -> str:
     """The last part of a path, whatever system it comes from, without what a terminal would act on."""
-    return _clean(text.replace("\\", "/").rpartition("/")[2])[:200]
-
-
-def _clean(text: str) -> str:
-    return "".join(letter if letter.isprintable() else " " for letter in text)[:_LONGEST_TEXT].strip()
+    return clean(text.replace("\\", "/").rpartition("/")[2])[:200]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 _FENCE = re.compile(r"```(\w*) ?(.*)")
-_REQUEST = re.compile(r"(GET|HEAD|POST|PUT) (/\S*)(?:  # (\d{3})(?: (\w+))?)?")
+_REQUEST = re.compile(r"(DELETE|GET|HEAD|POST|PUT) (/\S*)(?:  # (\d{3})(?: (\w+))?)?")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 

@@ -9,7 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from engine import Engine
-from server.caching import code_version, is_match, is_pin, make_etag
+from engine.store.state import is_pin
+from server.caching import code_version, is_match, make_etag
 
 ROWS = "/api/datasets/sweep/rows?metric=pile-valppl&params=4M"
 FORMATS = ("json", "columns", "ndjson", "csv", "arrow", "parquet")
@@ -48,6 +49,7 @@ def test_pins() -> None:
     assert is_pin("v7")
     assert is_pin(7)
     assert is_pin("0123abcd")
+    assert not any(map(is_pin, ("paper", "2026-11-25", "2026-11-25T10:00:00Z", "v", "1.0")))
     assert not is_pin(None)
     assert not is_pin(" Latest")
 

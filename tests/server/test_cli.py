@@ -290,9 +290,11 @@ def test_a_wrong_setting_is_one_line(
     assert error(bt(*command), 2).startswith("BT_QUERY_TIMEOUT is 'soon'; it takes seconds")
 
 
-def test_object_storage_is_refused(bt: Callable[..., Result]) -> None:
-    line = error(bt("--store", "s3://bucket/prefix", "datasets"), 2)
-    assert line.startswith("BT_STORE is 's3://bucket/prefix' (on the command line): object storage comes with a later")
+def test_a_bucket_that_cannot_be_one(bt: Callable[..., Result]) -> None:
+    line = error(bt("--store", "s3://Bucket/prefix", "datasets"), 2)
+    assert line.startswith(
+        "BT_STORE is 's3://Bucket/prefix' (on the command line): 'Bucket' is not the name of a bucket"
+    )
 
 
 def test_a_setting_that_does_nothing_is_said(bt: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,9 @@ def test_versions(client: TestClient) -> None:
     second, first = found["data"]
     assert (second["version"], second["parent"], second["rows"], second["message"]) == ("v2", "v1", 90, "second")
     assert first["number"] == 1
-    assert client.get(first["links"]["self"]).json() == first
+    assert [first.pop(key) for key in ("latest", "tags", "yanked", "expired")] == [False, [], None, None]
+    assert [second.pop(key) for key in ("latest", "tags", "yanked", "expired")] == [True, [], None, None]
+    assert client.get(first["links"]["self"]).json() == first, "which says nothing that may change"
     assert client.get("/api/datasets/sweep/versions/latest").json() == second
     assert client.get(f"/api/datasets/sweep/versions/{first['content_id'][:12]}").json() == first
     assert client.get("/api/datasets/sweep/versions/v1").headers["cache-control"].endswith("immutable")

@@ -202,6 +202,46 @@ def test_a_roll_back_that_expects_a_state(own_client: TestClient, parquet_file: 
     assert fine.status_code == 200
 
 
+@pytest.mark.parametrize("given", ["v1", "1", "parameter", "field"])
+def test_a_publish_that_expects_a_state(own_client: TestClient, parquet_file: Path, given: str) -> None:
+    content, version = parquet_file.read_bytes(), given if given in ("v1", "1") else "v1"
+    options: dict[str, Any] = {"content": content, "params": {"if_latest": version}}
+    if given == "field":
+        options = {"files": {"file": ("a.parquet", content)}, "data": {"if_latest": version}}
+    assert own_client.post(VERSIONS, **options).status_code == 201
+    other = {"content": b"step\n1\n", "params": {"if_latest": version, "filename": "a.csv"}}
+    late = own_client.post(VERSIONS, **other)
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+    assert own_client.get(VERSIONS).json()["latest"] == "v2"
+
+
+def test_a_publish_with_if_match(own_client: TestClient, parquet_file: Path) -> None:
+    before = own_client.get("/api/datasets/sweep").headers["etag"]
+    content = parquet_file.read_bytes()
+    assert own_client.post(VERSIONS, content=content, headers={"if-match": before}).status_code == 201
+    late = own_client.post(VERSIONS, content=content, headers={"if-match": before})
+    assert (late.status_code, late.json()["code"]) == (412, "precondition_failed")
+    nothing = own_client.post("/api/datasets/fresh/versions", content=content, headers={"if-match": before})
+    assert (nothing.status_code, nothing.json()["code"]) == (412, "precondition_failed")
+
+
+def test_a_dry_run(own_client: TestClient, parquet_file: Path) -> None:
+    found = own_client.post(f"{VERSIONS}?dry_run=1", content=parquet_file.read_bytes())
+    assert found.status_code == 200, found.text
+    plan = found.json()
+    assert (plan["kind"], plan["latest"], plan["rows"], plan["rows_before"]) == ("new", "v1", 90, 90)
+    assert plan["diff"]["added"] == [] and plan["schema"][0]["name"] == "params"
+    csv = own_client.post(f"{VERSIONS}?dry_run=true&filename=a.csv", content=b"step,note\n1,x\n").json()
+    assert csv["diff"]["added"] == ["note"] and csv["rows"] == 1
+    assert own_client.post(f"{VERSIONS}?dry_run=maybe", content=b"x").status_code == 422
+    late = own_client.post(f"{VERSIONS}?dry_run=1&if_latest=v9", content=parquet_file.read_bytes())
+    assert late.status_code == 412
+    assert [one["version"] for one in own_client.get(VERSIONS).json()["data"]] == ["v1"]
+    assert own_client.post(VERSIONS, content=parquet_file.read_bytes()).status_code == 201
+    again = own_client.post(f"{VERSIONS}?dry_run=1", content=parquet_file.read_bytes()).json()
+    assert (again["kind"], again["version"]) == ("same", "v2")
+
+
 def test_refresh_finds_what_was_dropped(own_store: Path) -> None:
     import pyarrow.parquet as pq
 
@@ -239,6 +279,10 @@ def test_strangers_cannot_publish(own_client: TestClient, parquet_file: Path, he
         ("POST", VERSIONS, parquet_file.read_bytes()),
         ("PUT", "/api/datasets/sweep/latest", b'{"version":"v1"}'),
         ("POST", "/api/datasets/sweep/refresh", b""),
+        ("PUT", "/api/datasets/sweep/tags/paper", b'{"version":"v1"}'),
+        ("DELETE", "/api/datasets/sweep/tags/paper", b""),
+        ("POST", "/api/datasets/sweep/versions/v1/yank", b""),
+        ("POST", "/api/datasets/sweep/versions/v1/restore", b""),
     ):
         found = own_client.request(method, path, content=body, headers=headers)
         assert (found.status_code, found.json()["code"]) == (403, "forbidden")

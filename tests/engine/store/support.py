@@ -1,13 +1,12 @@
-"""What the store's tests share: files to publish, a store that fails on command, and the invariants read off the disk.
+"""What the store's tests share: files to publish, what a process holds of a store, and a store that fails on command.
 
-The invariants are checked without the code under test: the log is read as plain JSON.
+``homes.py`` are the places that hold one, ``witness.py`` checks what was promised of them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from engine.errors import StoreError
 from engine.store import (
     DatasetLogs,
     Ingestor,
-    LocalStore,
     ObjectStat,
     Progress,
     Publisher,
@@ -28,6 +26,15 @@ from engine.store import (
     Store,
     definition_text,
 )
+from engine.store.definitions import ListedDefinitions
+from engine.store.gc import Removal, collect
+from engine.store.lifecycle import Lifecycle
+from engine.store.rows import Limits
+from tests.engine.store.homes import place
+from tests.engine.store.witness import Witness, current_of, read_log, sha256
+
+__all__ = ["Clock", "FaultyStore", "Killed", "Process", "Witness", "current_of", "place", "read_log", "sha256",
+           "write_parquet"]  # fmt: skip
 
 
 def write_parquet(path: Path, rows: int = 3, *, seed: int = 0, columns: dict[str, Any] | None = None) -> Path:
@@ -36,10 +43,6 @@ def write_parquet(path: Path, rows: int = 3, *, seed: int = 0, columns: dict[str
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table, path)
     return path
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 class Clock:
@@ -52,16 +55,6 @@ class Clock:
         return self.now
 
 
-def place(target: Path, data: bytes, at: float) -> Path:
-    """Drop a file as a careful person does: written elsewhere, then moved; last changed at ``at``."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.part")
-    temporary.write_bytes(data)
-    os.utime(temporary, (at, at))
-    temporary.rename(target)
-    return target
-
-
 @dataclass
 class Process:
     """Everything that one process holds in memory about a store."""
@@ -71,6 +64,8 @@ class Process:
     clock: Clock = field(default_factory=Clock)
     policy: str = "warn"
     settle_s: float = 2.0
+    limits: Limits | None = None
+    describe: Callable[..., Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         self.logs = DatasetLogs(self.store)
@@ -80,8 +75,16 @@ class Process:
             lambda dataset: definition_text(None, self.store, dataset),
             self.policy,
             logs=self.logs,
+            describe=self.describe,
+            limits=self.limits,
         )
-        self.ingestor = Ingestor(self.publisher, self.store, self.settle_s, self.clock)
+        self.lifecycle = Lifecycle(self.store, self.logs)
+        self.ingestor = Ingestor(
+            self.publisher, self.store, self.settle_s, self.clock, definitions=ListedDefinitions(None, self.store)
+        )
+
+    def collect(self, now: float, dataset: str | None = None) -> list[Removal]:
+        return collect(self.store, self.logs, dataset, now=now)
 
 
 class Killed(BaseException):
@@ -91,21 +94,33 @@ class Killed(BaseException):
 class FaultyStore:
     """A store whose n-th primitive ends the process, or fails, before or after it took effect.
 
-    ``fault`` is (n, "kill" or "fail", "before" or "after"), or None.
+    ``fault`` is (n, "kill" or "fail", "before" or "after"), or None; with ``only``, other primitives do not count. What
+    a killed process does in its ``finally`` has no effect either, until ``arm`` revives it.
     """
 
-    def __init__(self, inner: LocalStore, fault: tuple[int, str, str] | None = None) -> None:
-        self.inner = inner
-        self.fault = fault
-        self.step = 0
+    WRITES = ("put_if_absent", "delete")
 
-    def arm(self, fault: tuple[int, str, str] | None) -> None:
+    def __init__(self, inner: Store, fault: tuple[int, str, str] | None = None) -> None:
+        self.inner: Any = inner
         self.fault = fault
         self.step = 0
+        self.only: tuple[str, ...] = ()
+        self._is_dead = False
+        self._lock = threading.Lock()
+
+    def arm(self, fault: tuple[int, str, str] | None, only: tuple[str, ...] = ()) -> None:
+        self.fault = fault
+        self.only = only
+        self.step = 0
+        self._is_dead = False
 
     def _call(self, method: str, *arguments: Any) -> Any:
-        self.step += 1
-        here = self.fault is not None and self.fault[0] == self.step
+        with self._lock:
+            if self._is_dead:
+                raise Killed(f"before {method}")
+            counts = not self.only or method in self.only
+            self.step += counts
+            here = counts and self.fault is not None and self.fault[0] == self.step
         if here and self.fault is not None and self.fault[2] == "before":
             self._raise(method)
         answer = getattr(self.inner, method)(*arguments)
@@ -116,12 +131,17 @@ class FaultyStore:
     def _raise(self, method: str) -> None:
         assert self.fault is not None
         if self.fault[1] == "kill":
+            self._is_dead = True
             raise Killed(f"in {method}")
         raise StoreError(f"the answer to {method} was lost")
 
     @property
     def read_only(self) -> bool:
-        return self.inner.read_only
+        return bool(self.inner.read_only)
+
+    @property
+    def is_remote(self) -> bool:
+        return bool(self.inner.is_remote)
 
     def put_if_absent(self, key: str, content: bytes | Path) -> bool:
         return bool(self._call("put_if_absent", key, content))
@@ -131,7 +151,8 @@ class FaultyStore:
         return found
 
     def path(self, key: str) -> Path:
-        return self.inner.path(key)
+        found: Path = self.inner.path(key)
+        return found
 
     def fetch(self, key: str, etag: str, into: Path, progress: Progress | None = None) -> Staged:
         staged: Staged = self._call("fetch", key, etag, into, progress)
@@ -139,6 +160,14 @@ class FaultyStore:
 
     def list(self, prefix: str) -> tuple[str, ...]:
         found: tuple[str, ...] = self._call("list", prefix)
+        return found
+
+    def list_stats(self, prefix: str) -> tuple[ObjectStat, ...]:
+        found: tuple[ObjectStat, ...] = self._call("list_stats", prefix)
+        return found
+
+    def read_range(self, key: str, start: int, length: int) -> bytes:
+        found: bytes = self._call("read_range", key, start, length)
         return found
 
     def stat(self, key: str) -> ObjectStat | None:
@@ -152,65 +181,11 @@ class FaultyStore:
         folder: Path = self._call("staging", dataset)
         return folder
 
-
-def read_log(root: Path, dataset: str) -> list[dict[str, Any]]:
-    """The log as plain JSON, in order; fails when it is not dense."""
-    names = sorted(path.name for path in (root / dataset / "_bt" / "log").glob("*"))
-    assert names == [f"{seq:010d}.json" for seq in range(1, len(names) + 1)], f"the log is not dense: {names}"
-    records = [json.loads((root / dataset / "_bt" / "log" / name).read_bytes()) for name in names]
-    assert [record["seq"] for record in records] == list(range(1, len(names) + 1))
-    return records
-
-
-class Witness:
-    """Remembers what a store held, and checks that it holds to its promises (SPEC 7) each time it looks."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._records: dict[Path, bytes] = {}
-        self._blobs: dict[str, str] = {}
-
     def check(self) -> None:
-        for folder in self.root.iterdir():
-            if (folder / "_bt" / "log").is_dir():
-                self._check_dataset(folder.name)
-        for path, data in self._records.items():
-            assert path.read_bytes() == data, f"{path.name} was rewritten"
+        self._call("check")
 
-    def _check_dataset(self, dataset: str) -> None:
-        numbers: set[int] = set()
-        sources: set[tuple[str, str, int]] = set()
-        for record in read_log(self.root, dataset):
-            path = self.root / dataset / "_bt" / "log" / f"{record['seq']:010d}.json"
-            self._records.setdefault(path, path.read_bytes())
-            if record["kind"] == "publish":
-                numbers.add(record["seq"])
-                for file in record["files"]:
-                    self._check_blob(file)
-            if record["kind"] in ("set_current", "seen"):
-                assert record["target"] in numbers
-            source = record.get("source")
-            if source is not None:
-                identity = (source["key"], source["etag"], source["size"])
-                assert identity not in sources, f"one drop was recorded twice: {identity}"
-                sources.add(identity)
+    def check_writing(self) -> None:
+        self._call("check_writing")
 
-    def _check_blob(self, file: dict[str, Any]) -> None:
-        data = (self.root / file["key"]).read_bytes()
-        assert len(data) == file["size"]
-        assert sha256(data) == file["sha256"], "a blob does not hash to its record"
-        assert self._blobs.setdefault(file["key"], file["sha256"]) == file["sha256"], "a blob's name was used twice"
-
-
-def current_of(root: Path, dataset: str) -> dict[str, Any] | None:
-    """The publish record that readers follow, by the rule of SPEC 7 and nothing else."""
-    if not (root / dataset / "_bt" / "log").is_dir():
-        return None
-    records = read_log(root, dataset)
-    current = None
-    for record in records:
-        if record["kind"] == "publish":
-            current = record
-        elif record["kind"] == "set_current":
-            current = records[record["target"] - 1]
-    return current
+    def close(self) -> None:
+        self.inner.close()

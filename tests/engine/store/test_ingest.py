@@ -476,7 +476,7 @@ def test_an_error_that_nobody_foresaw_stops_nobody(
         raise KeyError("surprise")
 
     with monkeypatch.context() as patched:
-        patched.setattr("engine.store.publish.convert_to_parquet", fail)
+        patched.setattr("engine.store.prepare.convert_to_parquet", fail)
         events = process.ingestor.poll()
         assert kinds(events) == [("failed", "a/results.csv"), ("published", "b/results.parquet")]
         assert events[0].reason == "an unexpected error (KeyError); the server's log has more"

@@ -122,7 +122,7 @@ def test_a_lost_answer_is_settled_by_the_nonce(store: LocalStore) -> None:
     faulty = FaultyStore(store)
     log = DatasetLog(faulty, "d")
     log.refresh()
-    faulty.arm((2, "fail", "after"))  # 1 is the read of the refresh
+    faulty.arm((3, "fail", "after"))  # 1 is the read of the refresh
     write(log)
     assert log.state.seq == 1 and faulty.step > 2
 
@@ -148,7 +148,7 @@ def test_a_put_that_failed_is_an_error(store: LocalStore) -> None:
     faulty = FaultyStore(store)
     log = DatasetLog(faulty, "d")
     log.refresh()
-    faulty.arm((2, "fail", "before"))
+    faulty.arm((3, "fail", "before"))
     write(log)
     assert log.state.seq == 1, "once is nothing: it is tried again"
 
