@@ -6,11 +6,14 @@ import hashlib
 import json
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +25,7 @@ from engine.errors import (
     EngineError,
     NamedQueryNotFoundError,
     ResultTooLargeError,
+    VersionNotFoundError,
 )
 from engine.result import Extras, Identity, KnownStream, Page, QueryResult, ResultStream, python_rows
 from engine.results_cache import ResultsCache
@@ -35,6 +39,7 @@ from engine.store import (
     Progress,
     Publisher,
     PublishOutcome,
+    PublishPlan,
     UnloggedDrops,
     Version,
     Watcher,
@@ -43,8 +48,14 @@ from engine.store import (
     definition_text,
     list_datasets,
 )
+from engine.store.definitions import ListedDefinitions
+from engine.store.gc import GRACE_S, Failed, Removal, collect
+from engine.store.home import open_blobs, open_store
+from engine.store.lifecycle import KEEP, Lifecycle
+from engine.store.original import write_original
+from engine.store.state import Event, is_pin
 from engine.summary import ColumnSummary, summarize_column
-from engine.versions import DatasetVersion, OpenVersions
+from engine.versions import DatasetVersion, OpenVersions, Scan, describe_values
 from queries.compiler import (
     CompiledQuery,
     compile_count,
@@ -60,6 +71,7 @@ from queries.planner import Limits, Position, plan_query
 from queries.request import QueryRequest
 
 if TYPE_CHECKING:
+    from engine.diff import VersionDiff
     from engine.query import Query
 
 MAX_PIVOT_COLUMNS = 5_000
@@ -92,7 +104,7 @@ class Prepared:
     @property
     def is_pinned(self) -> bool:
         """Whether the request itself names the version, so that its answer can never change."""
-        return self.request.version not in (None, "latest")
+        return is_pin(self.request.version)
 
 
 class Engine:
@@ -106,10 +118,13 @@ class Engine:
 
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
-        self.store = LocalStore(config.store)
+        self.store = open_store(config)
         spill = config.cache_dir / "spill" if config.cache_dir else None
+        self.blobs = open_blobs(config, self.store)
+        folders = [self.store.root] if isinstance(self.store, LocalStore) else [config.local_dir]
         self.database = Database(
-            [self.store.root],
+            [*folders, *self.blobs.directories],
+            files=self.blobs.filesystem,
             temp_directory=spill,
             memory_limit_bytes=config.memory_limit_bytes,
             timeout_s=config.query_timeout_s,
@@ -117,15 +132,28 @@ class Engine:
             queue_timeout_s=config.queue_timeout_s,
         )
         unlogged = UnloggedDrops(self.store, self.database, self._definition_of)
-        self._logs = DatasetLogs(self.store, fallback=unlogged if self.store.read_only else None)
+        self._logs = DatasetLogs(self.store, fallback=unlogged)
         self._publisher = Publisher(
-            self.store, self.database, self._definition_of, config.schema_policy, logs=self._logs
+            self.store,
+            self.database,
+            self._definition_of,
+            config.schema_policy,
+            logs=self._logs,
+            describe=partial(describe_values, self.database),
         )
-        self._ingestor = Ingestor(self._publisher, self.store, config.drop_settle_s)
+        self._lifecycle = Lifecycle(self.store, self._logs)
+        self._ingestor = Ingestor(
+            self._publisher,
+            self.store,
+            config.drop_settle_s,
+            definitions=ListedDefinitions(config.definitions, self.store),
+            on_latest=lambda version: self.blobs.prefetch(version.files),
+        )
         self._watcher: Watcher | None = None
-        self._versions = OpenVersions(self.store, self.database)
+        self._versions = OpenVersions(self.store, self.blobs, self.database)
         self._results = ResultsCache(config.results_cache_bytes)
         self._limits = Limits(max_rows=config.max_rows)
+        self._lent: list[Scan] = []
         self._lock = threading.Lock()
 
     @classmethod
@@ -152,7 +180,11 @@ class Engine:
     def close(self) -> None:
         """Stop the background work and give everything back."""
         self.stop_ingest()
+        for scan in self._lent:
+            scan.close()
         self.database.close()
+        self.blobs.close()
+        self.store.close()
 
     def __enter__(self) -> Engine:
         return self
@@ -169,16 +201,18 @@ class Engine:
 
     def dataset_names(self) -> list[str]:
         """The names of all datasets, sorted."""
-        return list_datasets(self.store)
+        return list_datasets(self.store, self._logs)
 
     def state(self, name: str) -> DatasetState:
-        """All that the log of a dataset says, as of now.
+        """All that the log of a dataset says; as of now, and for a bucket as of at most ``refresh_s`` ago.
 
         Raises
         ------
         DatasetNotFoundError, InvalidNameError, CorruptVersionError, StoreError
         """
-        state = self._logs.of(name).refresh()
+        log = self._logs.of(name)
+        # What is in a bucket is a round trip away: a request must not pay for one to learn that nothing is new.
+        state = log.recent(self.config.refresh_s) if self.store.is_remote else log.refresh()
         if not state.seq and not state.versions and not dataset_exists(self.store, name):
             names = self.dataset_names()
             self._logs.forget(name)  # or every name that somebody invents would stay
@@ -192,11 +226,31 @@ class Engine:
         ------
         DatasetNotFoundError, VersionNotFoundError, CorruptVersionError, StoreError
         """
-        return self.open_version(self.state(name).resolve(spec))
+        return self.open_version(self.resolve(name, spec))
+
+    def resolve(self, name: str, spec: str | int | None = None) -> Version:
+        """The version that a request means. A pin that this process knows needs no look at the store.
+
+        Raises
+        ------
+        DatasetNotFoundError, VersionNotFoundError, CorruptVersionError, StoreError
+        """
+        if spec is not None and self.store.is_remote and is_pin(spec):
+            with suppress(VersionNotFoundError):
+                return self._logs.of(name).state.resolve(spec)
+            # It may have been published a moment ago, by another process.
+            with suppress(VersionNotFoundError):
+                return self.state(name).resolve(spec)
+            return self._logs.of(name).refresh().resolve(spec)
+        return self.state(name).resolve(spec)
 
     def open_version(self, version: Version) -> DatasetVersion:
-        """A version of a state, opened: its files are checked."""
+        """A version of a state, opened: what it holds is known."""
         return self._versions.open(version)
+
+    def scan(self, opened: DatasetVersion, plan: Plan | None = None) -> Scan:
+        """A relation over a version's files, or over those that a plan needs: see ``OpenVersions.scan``."""
+        return self._versions.scan(opened, plan)
 
     def dataset(self, name: str, version: str | int | None = None) -> Query:
         """The start of a query: see ``engine.query.Query``."""
@@ -209,11 +263,29 @@ class Engine:
         self, version: DatasetVersion, column: str, *, search: str | None = None, limit: int = 100, offset: int = 0
     ) -> ColumnSummary:
         """What is in one column: see ``summarize_column``."""
-        return summarize_column(self.database, version, column, search=search, limit=limit, offset=offset)
+        with self.scan(version) as scan:
+            return summarize_column(
+                self.database, version, column, scan.relation, search=search, limit=limit, offset=offset
+            )
+
+    def diff(
+        self,
+        name: str,
+        before: str | int | None = None,
+        after: str | int | None = None,
+        *,
+        key: Sequence[str] | None = None,
+        limit: int = 100,
+    ) -> VersionDiff:
+        """What changed between two versions: see ``engine.diff``. Without ``after`` the latest, and its parent."""
+        from engine.diff import Comparison, resolve_pair
+
+        old, new = map(self.open_version, resolve_pair(self.state(name), before, after))
+        return Comparison(self, old, new, key=key, limit=limit).run()
 
     def ready(self) -> None:
         """Check that the store can be listed and that a query runs; raises EngineError saying what does not."""
-        list_datasets(self.store)
+        self.store.list("")
         if self.database.table("SELECT 1 AS one").num_rows != 1:
             raise EngineError("the database does not answer")
 
@@ -252,7 +324,11 @@ class Engine:
         version = state.number(cursor.version)
         if version is None or not version.content_id.startswith(cursor.content_id):
             raise CursorError("this cursor belongs to a version that is not here", param="cursor", value=text)
-        if spec not in (None, "latest") and state.resolve(spec) != version:
+        if state.is_expired(version.number):
+            state.resolve(version.number)  # raises what says so
+        named = None if spec is None else state.resolve(spec)
+        # What is no pin may have moved since the first page, and the cursor knows where that was.
+        if is_pin(spec) and named != version:
             raise CursorError(
                 f"this cursor belongs to {version.name}, and the request names {spec}",
                 param="cursor",
@@ -294,16 +370,21 @@ class Engine:
 
     def _run(self, prepared: Prepared, started: Callable[[Rows], None] | None) -> ResultStream:
         version, plan = prepared.version, prepared.plan
-        pivot_values = self._pivot_values(prepared)
-        compiled = compile_plan(_with_one_more(plan), version.relation, pivot_values)
-        count = self._counter(prepared)
-        if plan.limit is None and version.version.rows > self.config.max_rows:
-            self._refuse_too_large(count() - plan.offset)
-        extras = self._extras(prepared, compiled)
+        scan = self.scan(version, plan)
+        try:
+            pivot_values = self._pivot_values(prepared, scan)
+            compiled = compile_plan(_with_one_more(plan), scan.relation, pivot_values)
+            count = self._counter(prepared)
+            if plan.limit is None and version.version.rows > self.config.max_rows:
+                self._refuse_too_large(count() - plan.offset)
+            extras = self._extras(prepared, compiled, scan)
+        except BaseException:
+            scan.close()
+            raise
         has_ordinal = plan.limit is not None and plan.shape.in_file_order
         page = Page(plan.limit, plan.offset, plan.total, has_ordinal, count, self._cursor_maker(prepared))
         identity = Identity(version.dataset, version.version.name, version.content_id, plan.query_id)
-        rows = self.database.stream(compiled.sql, compiled.params, started=started)
+        rows = self.database.stream(compiled.sql, compiled.params, started=started, ended=scan.close)
         try:
             return ResultStream(identity, rows, _with_units(prepared, compiled.columns, pivot_values), page, extras)
         except BaseException:
@@ -318,27 +399,41 @@ class Engine:
 
     def compile(self, prepared: Prepared) -> CompiledQuery:
         """The SQL of a prepared request. For a pivot this asks the data for the values that become columns."""
-        return compile_plan(prepared.plan, prepared.version.relation, self._pivot_values(prepared))
+        with self.scan(prepared.version, prepared.plan) as scan:
+            return compile_plan(prepared.plan, scan.relation, self._pivot_values(prepared, scan))
+
+    def lazily(self, prepared: Prepared) -> duckdb.DuckDBPyRelation:
+        """A prepared request as a relation of DuckDB that runs when its user says so. It keeps hold of its files."""
+        scan = self.scan(prepared.version, prepared.plan)
+        compiled = compile_plan(prepared.plan, scan.relation, self._pivot_values(prepared, scan))
+        relation = self.database.relation(compiled.sql, compiled.params)
+        self._lent.append(scan)
+        return relation
 
     def explain(self, prepared: Prepared) -> dict[str, Any]:
         """SQL, plan, files, and how many rows were read to answer; runs the query."""
-        compiled = self.compile(prepared)
+        with self.scan(prepared.version, prepared.plan) as scan:
+            return self._explain(prepared, scan)
+
+    def _explain(self, prepared: Prepared, scan: Scan) -> dict[str, Any]:
+        compiled = compile_plan(prepared.plan, scan.relation, self._pivot_values(prepared, scan))
         found = self.database.table(f"EXPLAIN (ANALYZE, FORMAT JSON) {compiled.sql}", compiled.params)
         analysed = json.loads(found.column(1)[0].as_py())
         readable = self.database.table(f"EXPLAIN {compiled.sql}", compiled.params)
-        files = [{"key": file.key, "rows": file.rows, "size": file.size} for file in prepared.version.version.files]
+        files = [{"key": file.key, "rows": file.rows, "size": file.size} for file in scan.files]
         return {
             "sql": compiled.sql,
             "plan": readable.column(1)[0].as_py(),
             "files": files,
+            "files_left_out": len(prepared.version.version.files) - len(files),
             "rows_read": _rows_read(analysed.get("operator", [])),
         }
 
-    def _pivot_values(self, prepared: Prepared) -> Sequence[object]:
+    def _pivot_values(self, prepared: Prepared, scan: Scan) -> Sequence[object]:
         plan = prepared.plan
         if plan.shape.pivot is None:
             return ()
-        compiled = compile_pivot_values(plan, prepared.version.relation)
+        compiled = compile_pivot_values(plan, scan.relation)
         try:
             values: list[object] = self.database.table(compiled.sql, compiled.params).column(0).to_pylist()
         except (OverflowError, ValueError):
@@ -355,11 +450,14 @@ class Engine:
         return values
 
     def _counter(self, prepared: Prepared) -> Callable[[], int]:
-        plan = prepared.plan
+        plan, version = prepared.plan, prepared.version
 
         def count() -> int:
-            compiled = compile_count(plan, prepared.version.relation)
-            total: int = self.database.table(compiled.sql, compiled.params, nested=True).column(0)[0].as_py()
+            if plan.shape.where is None and plan.after is None and plan.shape.is_every_row:
+                return version.version.rows
+            with self.scan(version, replace(plan, limit=None)) as scan:
+                compiled = compile_count(plan, scan.relation)
+                total: int = self.database.table(compiled.sql, compiled.params, nested=True).column(0)[0].as_py()
             # A page that begins after an ordinal counts from there.
             return total if plan.after is None else total + plan.offset
 
@@ -387,11 +485,11 @@ class Engine:
 
         return make
 
-    def _extras(self, prepared: Prepared, compiled: CompiledQuery) -> Extras:
-        plan, relation = prepared.plan, prepared.version.relation
+    def _extras(self, prepared: Prepared, compiled: CompiledQuery, scan: Scan) -> Extras:
+        plan = prepared.plan
         warnings = list(plan.warnings)
         if plan.shape.pick is not None and plan.shape.pick.may_tie:
-            ties_query = compile_ties(plan, relation)
+            ties_query = compile_ties(plan, scan.relation)
             ties = self.database.table(ties_query.sql, ties_query.params).column(0)[0].as_py()
             if ties:
                 what = "largest" if prepared.request.last_by else "best"
@@ -402,13 +500,15 @@ class Engine:
                 )
         facets: dict[str, list[dict[str, Any]]] | None = {} if plan.facets else None
         for facet in plan.facets:
-            query = compile_facet(plan, facet, relation, MAX_FACET_VALUES + 1)
-            counted = python_rows(self.database.table(query.sql, query.params))
+            filtered = replace(plan, shape=replace(plan.shape, where=facet.where), limit=None, after=None)
+            with self.scan(prepared.version, filtered) as counted_files:
+                query = compile_facet(plan, facet, counted_files.relation, MAX_FACET_VALUES + 1)
+                counted = python_rows(self.database.table(query.sql, query.params))
             if len(counted) > MAX_FACET_VALUES:
                 warnings.append(f"{facet.column.name} has more than {MAX_FACET_VALUES} values; the rest is left out")
             if facets is not None:
                 facets[facet.column.name] = counted[:MAX_FACET_VALUES]
-        return Extras(tuple(warnings), facets, self.explain(prepared) if plan.explain else None)
+        return Extras(tuple(warnings), facets, self._explain(prepared, scan) if plan.explain else None)
 
     def named_query(self, name: str, query: str, version: str | int | None = None) -> tuple[DatasetVersion, NamedQuery]:
         """A named query of a version's definition.
@@ -439,6 +539,7 @@ class Engine:
         by: str = "",
         original_name: str | None = None,
         progress: Progress | None = None,
+        if_latest: str | int | None = None,
     ) -> PublishOutcome:
         """Make a new version of a file, or of a table in memory.
 
@@ -448,28 +549,108 @@ class Engine:
             A path to parquet, CSV, JSON lines or Arrow IPC; or a pyarrow, pandas or polars table.
         original_name
             What messages call the file; its name when None.
+        if_latest
+            The version that must be latest for this to be done: a number, or ``none``.
 
         Raises
         ------
         RejectedFileError
             The file is no table that can be served, and why.
-        InvalidNameError, PublishConflictError, StoreError
+        InvalidNameError, PublishConflictError, PreconditionFailedError, StoreError
         """
-        if isinstance(data, (str, Path)):
+        with _as_file(name, data) as path:
             return self._publisher.publish(
-                name, Path(data), message=message, by=by, name=original_name, progress=progress
+                name, path, message=message, by=by, name=original_name, progress=progress, if_latest=if_latest
             )
-        table = as_arrow(data)
-        check_dataset_name(name)
-        with tempfile.TemporaryDirectory(prefix="bytomorrow-") as folder:
-            path = Path(folder) / "table.parquet"
-            pq.write_table(table, path, compression="zstd")
-            return self._publisher.publish(name, path, message=message, by=by, name=original_name, progress=progress)
 
-    def set_current(self, name: str, spec: str | int, *, by: str = "", message: str = "") -> Version:
-        """Make an existing version the one that readers follow who pin nothing."""
+    def plan_publish(
+        self,
+        name: str,
+        data: Any,
+        *,
+        original_name: str | None = None,
+        progress: Progress | None = None,
+        if_latest: str | int | None = None,
+    ) -> PublishPlan:
+        """What ``publish`` would do, storing nothing. Raises what that raises, save when the schema policy refuses."""
+        with _as_file(name, data) as path:
+            return self._publisher.plan(name, path, name=original_name, progress=progress, if_latest=if_latest)
+
+    def set_current(
+        self, name: str, spec: str | int, *, by: str = "", message: str = "", if_latest: str | int | None = None
+    ) -> Version:
+        """Make an existing version the one that readers follow who pin nothing; ``if_latest`` as for ``publish``."""
         self.state(name)
-        return self._publisher.set_current(name, spec, by=by, message=message)
+        return self._publisher.set_current(name, spec, by=by, message=message, if_latest=if_latest)
+
+    def original(
+        self, name: str, into: str | Path, version: str | int | None = None, *, progress: Progress | None = None
+    ) -> Version:
+        """Write a version to the parquet file ``into``, its rows in the order in which they were given.
+
+        Raises
+        ------
+        DatasetNotFoundError, VersionNotFoundError, CorruptVersionError, StoreError
+        """
+        found = self.state(name).resolve(version)
+        write_original(self.blobs, found, Path(into), progress)
+        return found
+
+    def tag(
+        self, name: str, tag: str, spec: str | int, *, move: bool = False, by: str = "", message: str = ""
+    ) -> Version:
+        """Give a version a name of its own: see ``Lifecycle.tag``."""
+        self.state(name)
+        return self._lifecycle.tag(name, tag, spec, move=move, by=by, message=message)
+
+    def untag(self, name: str, tag: str, *, by: str = "", message: str = "") -> int | None:
+        """Take a tag away; the number of the version that had it, or None."""
+        self.state(name)
+        return self._lifecycle.untag(name, tag, by=by, message=message)
+
+    def yank(self, name: str, spec: str | int, *, by: str = "", message: str = "") -> Version:
+        """Say that a version is not to be used: only who names it still gets it."""
+        self.state(name)
+        return self._lifecycle.yank(name, spec, by=by, message=message)
+
+    def restore(self, name: str, spec: str | int, *, by: str = "", message: str = "") -> Version:
+        """Take a yank back."""
+        self.state(name)
+        return self._lifecycle.restore(name, spec, by=by, message=message)
+
+    def expire(
+        self,
+        name: str,
+        specs: Sequence[str | int] | None = None,
+        *,
+        older_than_s: float | None = None,
+        keep: int = KEEP,
+        dry_run: bool = False,
+        by: str = "",
+        message: str = "",
+    ) -> tuple[Version, ...]:
+        """Serve versions no longer: see ``Lifecycle.expire``."""
+        self.state(name)
+        return self._lifecycle.expire(
+            name, specs, older_than_s=older_than_s, keep=keep, dry_run=dry_run, by=by, message=message
+        )
+
+    def collect(
+        self,
+        name: str | None = None,
+        *,
+        dry_run: bool = False,
+        grace_s: float = GRACE_S,
+        failed: Failed | None = None,
+    ) -> list[Removal]:
+        """Delete files that no version needs: see ``engine.store.gc.collect``."""
+        if name is not None:
+            self.state(name)
+        return collect(self.store, self._logs, name, dry_run=dry_run, grace_s=grace_s, failed=failed)
+
+    def history(self, name: str) -> tuple[Event, ...]:
+        """All that was ever done to a dataset, newest first."""
+        return self.state(name).history[::-1]
 
     def poll(self, dataset: str | None = None) -> list[IngestEvent]:
         """Look for dropped files now."""
@@ -478,11 +659,14 @@ class Engine:
         self.state(dataset)
         return self._ingestor.poll_dataset(dataset)
 
-    def start_ingest(self, interval_s: float = 15.0) -> None:
-        """Look for dropped files in the background until ``stop_ingest`` or ``close``."""
+    def start_ingest(self, interval_s: float = 15.0, *, refresh_only: bool = False) -> None:
+        """Look for dropped files in the background until ``stop_ingest`` or ``close``.
+
+        With ``refresh_only`` nothing is taken in: what others publish is seen, so that no request has to look for it.
+        """
         with self._lock:
             if self._watcher is None:
-                self._watcher = Watcher(self._ingestor, interval_s)
+                self._watcher = Watcher(self._ingestor, interval_s, refresh_only=refresh_only)
             self._watcher.start()
 
     def stop_ingest(self) -> None:
@@ -516,6 +700,20 @@ def _with_one_more(plan: Plan) -> Plan:
     if slot is None or plan.limit is None:
         return plan
     return replace(plan, values=(*plan.values[:slot], plan.limit + 1, *plan.values[slot + 1 :]))
+
+
+@contextmanager
+def _as_file(name: str, data: Any) -> Iterator[Path]:
+    """A path as it is, or a table in memory as a file that is gone afterwards."""
+    if isinstance(data, (str, Path)):
+        yield Path(data)
+        return
+    table = as_arrow(data)
+    check_dataset_name(name)
+    with tempfile.TemporaryDirectory(prefix="bytomorrow-") as folder:
+        path = Path(folder) / "table.parquet"
+        pq.write_table(table, path, compression="zstd")
+        yield path
 
 
 def as_arrow(data: Any) -> pa.Table:

@@ -182,8 +182,7 @@ class Query:
 
     def relation(self) -> duckdb.DuckDBPyRelation:
         """The query as a lazy DuckDB relation, on a connection of its own without a deadline."""
-        compiled = self._engine.compile(self._prepared())
-        return self._engine.database.relation(compiled.sql, compiled.params)
+        return self._engine.lazily(self._prepared())
 
     def plot(self, x: str | None = None, y: str | None = None, *, by: str | None = None, ax: Any = None) -> Any:
         """Draw y over x, a line for each value of ``by``; needs matplotlib. Gives the axes.

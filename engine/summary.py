@@ -51,6 +51,7 @@ def summarize_column(
     database: Database,
     version: DatasetVersion,
     name: str,
+    relation: str,
     *,
     search: str | None = None,
     limit: int = 100,
@@ -60,6 +61,8 @@ def summarize_column(
 
     Parameters
     ----------
+    relation
+        A relation over the whole version.
     search
         Only values whose text contains this are listed, whatever the case of its letters; None for all.
     limit, offset
@@ -71,7 +74,7 @@ def summarize_column(
     """
     plan = plan_query(QueryRequest(dataset=version.dataset, select=(name,)), version.schema)
     column = plan.shape.select[0]
-    inner = compile_plan(plan, version.relation)
+    inner = compile_plan(plan, relation)
     summary = _Summarizer(database, column, inner).summarize(search, limit, offset)
     sizes = version.schema.values_of(column) if column.is_size_label else None
     if not sizes:

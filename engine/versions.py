@@ -1,31 +1,48 @@
-"""Opening a version: its files checked, a relation over them, and the schema that plans are made against."""
+"""Opening a version: the schema that plans are made against, and a relation over the files that a plan needs."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.connection import Database, quoted
 from engine.definition import DatasetDefinition, parse_definition
+from engine.errors import CorruptVersionError
 from engine.profile import Profile
+from engine.pruning import FileRange, files_of_plan
 from engine.schemas import build_schema, guess_columns
-from engine.store import Store, Version, verify_blob
-from queries.schema import Schema
+from engine.store import FileEntry, SchemaField, Store, Version
+from engine.store.blobs import Blobs, Lease
+from engine.store.facts import Facts, KeyFacts, parse_facts
+from queries.plan import Plan
+from queries.schema import Column, Schema
 
 MAX_OPEN = 256  # versions whose profile is kept; beyond it the one used longest ago is opened anew when needed
+MAX_RELATIONS = 1024  # views over the files of versions, or over some of them
+
+_LOGGER = logging.getLogger(__name__)
+_NUMBERS = ("file_row_number", "file_index")  # DuckDB's own columns, which columns of a file's hide
 
 
 @dataclass(frozen=True)
 class DatasetVersion:
-    """One immutable version, opened. ``relation`` is its name in SQL."""
+    """One immutable version, opened. ``relation`` is what names of its relations in SQL begin with.
+
+    ``files`` says what is known of each file's values; None where that was not recorded.
+    """
 
     version: Version
     definition: DatasetDefinition
     schema: Schema
     relation: str
+    files: tuple[FileRange, ...] | None = None
 
     @property
     def dataset(self) -> str:
@@ -36,24 +53,52 @@ class DatasetVersion:
         return self.version.content_id
 
 
-class OpenVersions:
-    """The versions that this process has opened, each once."""
+class Scan:
+    """Files of a version, held in reach for as long as this is open, and the name of the relation over them.
 
-    def __init__(self, store: Store, database: Database) -> None:
+    ``files`` are those that were not left out. ``close`` may come twice, and from any thread.
+    """
+
+    def __init__(self, relation: str, files: tuple[FileEntry, ...], lease: Lease) -> None:
+        self.relation = relation
+        self.files = files
+        self._lease = lease
+
+    def close(self) -> None:
+        self._lease.close()
+
+    def __enter__(self) -> Scan:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class OpenVersions:
+    """The versions that this process has opened, each once, and the relations over their files."""
+
+    def __init__(self, store: Store, blobs: Blobs, database: Database) -> None:
         self._store = store
+        self._blobs = blobs
         self._database = database
         self._open: OrderedDict[tuple[str, int, str, str | None], DatasetVersion] = OrderedDict()
+        self._relations: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
 
     def open(self, version: Version) -> DatasetVersion:
-        """The version with its files checked: their sizes now, their hashes when they are new to this process.
+        """The version with its schema.
+
+        Files in a folder are checked: their sizes now, their hashes when they are new to this process. Those in a
+        bucket are not even looked at, but where what they hold was not recorded.
 
         Raises
         ------
         CorruptVersionError
             A file is missing or is not what the record says.
+        StoreError
         """
-        paths = tuple(verify_blob(self._store, file) for file in version.files)
+        if not self._store.is_remote:
+            self._blobs.lease(version.files).close()
         # Without a log, a version has no number, and its definition may change.
         key = (version.dataset, version.number, version.content_id, version.definition)
         with self._lock:
@@ -61,34 +106,147 @@ class OpenVersions:
             if opened is not None:
                 self._open.move_to_end(key)
                 return opened
-        opened = self._opened(version, paths)
+        opened = self._opened(version)
         with self._lock:
             opened = self._open.setdefault(key, opened)
             while len(self._open) > MAX_OPEN:
                 self._open.popitem(last=False)
         return opened
 
-    def _opened(self, version: Version, paths: Sequence[Path]) -> DatasetVersion:
+    def scan(self, opened: DatasetVersion, plan: Plan | None = None) -> Scan:
+        """A relation over those files of a version that a plan's rows can come from; over all of them without a plan.
+
+        It has the physical columns and the ordinal, which counts the rows of all files. No file may be used beyond
+        the end of the scan.
+
+        Raises
+        ------
+        CorruptVersionError, StoreError
+        """
+        entries = opened.version.files
+        chosen: Sequence[int] = range(len(entries))
+        if plan is not None and opened.files is not None and len(entries) > 1 and _has_numbers(opened.version.schema):
+            chosen = files_of_plan(plan, opened.files) or (0,)  # no row, and still columns
+        files = tuple(entries[position] for position in chosen)
+        lease = self._blobs.lease(files)
+        try:
+            relation = self._relation(opened, tuple(chosen), lease.sources)
+        except BaseException:
+            lease.close()
+            raise
+        return Scan(relation, files, lease)
+
+    def _opened(self, version: Version) -> DatasetVersion:
         definition = parse_definition(version.definition)
+        facts = self._facts(version)
         columns = guess_columns(version.schema, definition)
         bare = Schema(version.dataset, columns)
         # With the number: a version of the same content may have another definition, and so another ordinal.
         relation = f"{version.dataset}@{version.number}-{version.content_id[:16]}"
-        self._make_relation(relation, bare.ordinal, tuple(paths), [column.name for column in columns])
-        key = [name for name in definition.key if name in bare.by_name]
-        profile = Profile(self._database, relation, columns, version.rows, key)
-        schema = build_schema(version.dataset, definition, columns, profile)
-        if schema.ordinal != bare.ordinal:  # a derived column took the name
-            self._make_relation(relation, schema.ordinal, tuple(paths), [column.name for column in columns])
-        return DatasetVersion(version, definition, schema, relation)
+        files: tuple[FileRange, ...] | None = None
+        if facts is not None and [file.rows for file in facts.files] == [file.rows for file in version.files]:
+            files = facts.files
+        unsettled = DatasetVersion(version, definition, bare, relation)
 
-    def _make_relation(self, relation: str, ordinal: str, paths: tuple[Path, ...], names: Sequence[str]) -> None:
-        listed = ", ".join("'" + str(path).replace("'", "''") + "'" for path in paths)
-        source = f"read_parquet([{listed}], hive_partitioning = false)"
-        if len(paths) > 1 or "file_row_number" in {name.casefold() for name in names}:
-            # DuckDB's number begins anew in each file, and a column of that name in the file hides it.
-            number = "row_number() OVER () - 1"
-        else:
-            number = "file_row_number"
-        columns = ", ".join([*map(quoted, names), f"{number} AS {quoted(ordinal)}"])
-        self._database.define(relation, f"SELECT {columns} FROM {source}")
+        @contextmanager
+        def whole() -> Iterator[str]:
+            with self.scan(unsettled) as scan:
+                yield scan.relation
+
+        recorded = None if facts is None else {"values": facts.values, "keys": [_plain(known) for known in facts.keys]}
+        profile = Profile(self._database, whole, columns, version.rows, _key(definition, columns), recorded)
+        schema = build_schema(version.dataset, definition, columns, profile)
+        return DatasetVersion(version, definition, schema, relation, files)
+
+    def _facts(self, version: Version) -> Facts | None:
+        if version.facts is None:
+            return None
+        try:
+            return parse_facts(self._read(version.facts))
+        except CorruptVersionError as error:
+            # They spare a scan and change no answer: what they say can be found out again.
+            _LOGGER.warning("%s %s is read without what was recorded of it: %s", version.dataset, version.name, error)
+            return None
+
+    def _read(self, entry: FileEntry) -> bytes:
+        data = self._store.read(entry.key)
+        if data is None or hashlib.sha256(data).hexdigest() != entry.sha256:
+            raise CorruptVersionError(f"{entry.key} is {'missing' if data is None else 'damaged'}")
+        return data
+
+    def _relation(self, opened: DatasetVersion, chosen: tuple[int, ...], sources: tuple[str, ...]) -> str:
+        files = opened.version.files
+        said = "\n".join([opened.schema.ordinal, *map(str, chosen), *sources])
+        relation = f"{opened.relation}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+        with self._lock:
+            if relation in self._relations:
+                self._relations.move_to_end(relation)
+                return relation
+        starts = [sum(file.rows for file in files[:position]) for position in chosen]
+        self._database.define(relation, _select(opened, sources, starts))
+        with self._lock:
+            self._relations[relation] = None
+            while len(self._relations) > MAX_RELATIONS:
+                self._database.forget(self._relations.popitem(last=False)[0])
+        return relation
+
+
+def describe_values(
+    database: Database,
+    dataset: str,
+    definition: str | None,
+    schema: Sequence[SchemaField],
+    paths: Sequence[Path],
+    rows: int,
+) -> dict[str, Any]:
+    """What a version's facts record of its values, found by scanning the files that it is going to have.
+
+    Raises
+    ------
+    EngineError
+    """
+    parsed = parse_definition(definition)
+    columns = guess_columns(schema, parsed)
+
+    @contextmanager
+    def whole() -> Iterator[str]:
+        relation = f"{dataset}@new-{hashlib.sha256(str(paths[0]).encode()).hexdigest()[:16]}"
+        names = ", ".join(quoted(column.name) for column in columns)
+        database.define(relation, f"SELECT {names} FROM {_reader(list(map(str, paths)))}")
+        try:
+            yield relation
+        finally:
+            database.forget(relation)
+
+    return Profile(database, whole, columns, rows, _key(parsed, columns)).facts()
+
+
+def _plain(known: KeyFacts) -> dict[str, list[str]]:
+    return {"declared": list(known.declared), "candidates": list(known.candidates), "key": list(known.key)}
+
+
+def _key(definition: DatasetDefinition, columns: Sequence[Column]) -> list[str]:
+    names = {column.name for column in columns}
+    return [name for name in definition.key if name in names]
+
+
+def _has_numbers(fields: Sequence[SchemaField]) -> bool:
+    return not any(field.name.casefold() in _NUMBERS for field in fields)
+
+
+def _reader(sources: Sequence[str]) -> str:
+    listed = ", ".join("'" + source.replace("'", "''") + "'" for source in sources)
+    return f"read_parquet([{listed}], hive_partitioning = false)"
+
+
+def _select(opened: DatasetVersion, sources: tuple[str, ...], starts: Sequence[int]) -> str:
+    """The statement behind a relation. ``starts`` are the ordinals of the first rows of the files."""
+    if not _has_numbers(opened.version.schema):
+        number = "row_number() OVER () - 1"
+    elif len(sources) == 1:
+        number = f"file_row_number + {starts[0]}" if starts[0] else "file_row_number"
+    else:
+        cases = " ".join(f"WHEN {position} THEN {start}" for position, start in enumerate(starts))
+        number = f"file_row_number + CASE file_index {cases} END"
+    names = [quoted(field.name) for field in opened.version.schema]
+    return f"SELECT {', '.join([*names, f'{number} AS {quoted(opened.schema.ordinal)}'])} FROM {_reader(sources)}"

@@ -157,7 +157,12 @@ class Shape:
     @property
     def in_file_order(self) -> bool:
         """Whether the rows are the version's own, in their order, so that a page can begin after an ordinal."""
-        return not (self.sort or self.grouped or self.distinct or self.pivot or self.pick)
+        return not self.sort and self.is_every_row
+
+    @property
+    def is_every_row(self) -> bool:
+        """Whether each row that passes the filters is a row of the answer."""
+        return not (self.grouped or self.distinct or self.pivot or self.pick)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine import Engine, QueryRequest, QueryResult
+from engine.store.rewrite import Limits
 from tests.reference import Column, Table
 
 ROWS_PER_GROUP = 5  # so that statistics leave some groups out of some answers
@@ -79,14 +80,16 @@ def toml_text(text: str) -> str:
 
 
 class Shelf:
-    """A store and an engine on it; each table becomes a dataset of its own."""
+    """A store and an engine on it; each table becomes a dataset of its own, of many files if asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, many_files: bool = False) -> None:
         self.folder = folder
         self.definitions = folder / "definitions"
         self.definitions.mkdir(parents=True)
         (folder / "store").mkdir()
         self.engine = Engine.open(folder / "store", definitions=self.definitions)
+        if many_files:
+            self.engine._publisher._limits = Limits(file_bytes=1, max_bytes=1, group_rows=ROWS_PER_GROUP)
         self._numbers = itertools.count()
 
     def put(self, table: Table) -> str:

@@ -55,7 +55,7 @@ def test_the_example_of_the_contract(lab: Lab) -> None:
     assert q.sql.startswith("SELECT") and f"${len(q.params)}" in q.sql
     assert q.url.startswith("/api/datasets/sweep/rows?version=v1&data=Dolma1.7&params=60M%2C150M&metric=pile-valppl&")
     assert len(q.query_id) == 64
-    assert set(q.explain()) == {"sql", "plan", "files", "rows_read"}
+    assert set(q.explain()) == {"sql", "plan", "files", "files_left_out", "rows_read"}
     rows = q.to_pylist()
     assert [row["params"] for row in rows] == ["150M", "60M"]
     assert [row["count"] for row in rows] == [4, 4]

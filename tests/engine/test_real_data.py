@@ -79,7 +79,14 @@ class TestPythia:
                 assert engine.publish("pythia", whole.slice(0, 1000)).created
         engine.set_current("pythia", number)
         assert pa.concat_tables(pages).num_rows == 74_304
-        assert same(pa.concat_tables(pages), whole)
+        definition = engine.version("pythia").definition
+        order = [(name, "ascending") for name in definition.sort or definition.key]
+        assert same(pa.concat_tables(pages), whole.sort_by(order))
+
+    def test_the_order_of_the_input(self, engine: Engine, shared_data: Path, tmp_path: Path) -> None:
+        engine.original("pythia", tmp_path / "original.parquet")
+        whole = pq.read_table(shared_data / "pythia/pythia_v1_zero_shot.parquet")
+        assert pq.read_table(tmp_path / "original.parquet").equals(whole)
 
     def test_the_named_queries_answer(self, engine: Engine) -> None:
         version = engine.version("pythia")
