@@ -381,7 +381,7 @@ class Engine:
         except BaseException:
             scan.close()
             raise
-        has_ordinal = plan.limit is not None and plan.shape.in_file_order
+        has_ordinal = plan.limit is not None and plan.shape.in_given_order
         page = Page(plan.limit, plan.offset, plan.total, has_ordinal, count, self._cursor_maker(prepared))
         identity = Identity(version.dataset, version.version.name, version.content_id, plan.query_id)
         rows = self.database.stream(compiled.sql, compiled.params, started=started, ended=scan.close)

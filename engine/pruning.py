@@ -43,10 +43,10 @@ def files_of_plan(plan: Plan, files: Sequence[FileRange]) -> tuple[int, ...]:
     if shape.where is not None:
         where = shape.where
         chosen = [i for i in chosen if may_match(where, plan.values, files[i])]
-    if plan.after is not None:
+    if plan.after is not None and shape.is_in_order:
         ends = _ends(files)
         chosen = [i for i in chosen if ends[i] > plan.after + 1]
-    if plan.limit is not None and shape.where is None and shape.in_file_order:
+    if plan.limit is not None and shape.where is None and shape.in_given_order and shape.is_in_order:
         first = plan.offset if plan.after is None else plan.after + 1
         starts = [end - file.rows for end, file in zip(_ends(files), files, strict=True)]
         chosen = [i for i in chosen if starts[i] <= first + plan.limit + 1]  # one more row tells whether more follow

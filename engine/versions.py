@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ class OpenVersions:
         """
         entries = opened.version.files
         chosen: Sequence[int] = range(len(entries))
-        if plan is not None and opened.files is not None and len(entries) > 1 and _has_numbers(opened.version.schema):
+        if plan is not None and opened.files is not None and len(entries) > 1 and _knows_places(opened.version):
             chosen = files_of_plan(plan, opened.files) or (0,)  # no row, and still columns
         files = tuple(entries[position] for position in chosen)
         lease = self._blobs.lease(files)
@@ -156,6 +156,7 @@ class OpenVersions:
         recorded = None if facts is None else {"values": facts.values, "keys": [_plain(known) for known in facts.keys]}
         profile = Profile(self._database, whole, columns, version.rows, _key(definition, columns), recorded)
         schema = build_schema(version.dataset, definition, columns, profile)
+        schema = replace(schema, is_in_order=version.place is None)
         return DatasetVersion(version, definition, schema, relation, files)
 
     def _facts(self, version: Version) -> Facts | None:
@@ -230,6 +231,11 @@ def _key(definition: DatasetDefinition, columns: Sequence[Column]) -> list[str]:
     return [name for name in definition.key if name in names]
 
 
+def _knows_places(version: Version) -> bool:
+    """Whether the ordinal of a row can be told from its own file."""
+    return version.place is not None or _has_numbers(version.schema)
+
+
 def _has_numbers(fields: Sequence[SchemaField]) -> bool:
     return not any(field.name.casefold() in _NUMBERS for field in fields)
 
@@ -241,7 +247,9 @@ def _reader(sources: Sequence[str]) -> str:
 
 def _select(opened: DatasetVersion, sources: tuple[str, ...], starts: Sequence[int]) -> str:
     """The statement behind a relation. ``starts`` are the ordinals of the first rows of the files."""
-    if not _has_numbers(opened.version.schema):
+    if opened.version.place is not None:
+        number = quoted(opened.version.place)
+    elif not _has_numbers(opened.version.schema):
         number = "row_number() OVER () - 1"
     elif len(sources) == 1:
         number = f"file_row_number + {starts[0]}" if starts[0] else "file_row_number"

@@ -269,7 +269,7 @@ class _Builder:
             query = self._ordered(query, last=ordinal)
         elif shape.sort:
             query = self._ordered(query, last=name(shape.ordinal))
-        elif shape.pick is not None:
+        elif shape.pick is not None or not shape.is_in_order:
             query = query.order_by(name(shape.ordinal))
         return self._paged(query)
 
@@ -290,7 +290,7 @@ class _Builder:
         if shape.grouped:
             return self.groups()
         projections = [self._projected(column) for column in shape.select]
-        if shape.limit is not None and shape.in_file_order:
+        if shape.limit is not None and shape.in_given_order:
             projections.append(name(shape.ordinal))  # from which a cursor goes on
         query = self.source(projections)
         if shape.distinct:

@@ -134,7 +134,8 @@ class OutputColumn:
 class Shape:
     """All of a plan but its values: equal shapes have the same SQL.
 
-    ``ordinal`` is the relation's column with the number of each row in the order of the version's files.
+    ``ordinal`` is the relation's column with the place of each row in what was published, and ``is_in_order`` whether
+    the relation gives its rows in that order by itself.
     ``tables`` are those of size labels and lookups: a column's name, and the slots of its texts and of their numbers.
     """
 
@@ -153,9 +154,10 @@ class Shape:
     offset: Slot | None
     after: Slot | None
     tables: tuple[tuple[str, Slot, Slot], ...]
+    is_in_order: bool = True
 
     @property
-    def in_file_order(self) -> bool:
+    def in_given_order(self) -> bool:
         """Whether the rows are the version's own, in their order, so that a page can begin after an ordinal."""
         return not self.sort and self.is_every_row
 

@@ -183,6 +183,7 @@ class _Planner:
             offset=self.bind(offset) if offset and after is None else None,
             after=None if after is None else self.bind(after),
             tables=tuple((name, *slots) for name, slots in sorted(self.tables.items())),
+            is_in_order=self.schema.is_in_order,
         )
         return Plan(
             shape=shape,

@@ -211,7 +211,8 @@ class Schema:
     """The columns of a version in file order, derived columns last, and how they relate.
 
     ``key`` names the columns that the definition says identify a row, ``()`` when it says nothing. ``metric_column``
-    and ``value_column`` are set for a table in long form only.
+    and ``value_column`` are set for a table in long form only. ``is_in_order`` says that the relation gives its rows in
+    the order of their ordinals; else that has to be asked for.
     """
 
     dataset: str
@@ -221,6 +222,7 @@ class Schema:
     metric_column: str | None = None
     value_column: str | None = None
     metrics: tuple[MetricInfo, ...] = ()
+    is_in_order: bool = True
     index: ValueIndex | None = field(default=None, compare=False, repr=False)
 
     @cached_property
@@ -251,7 +253,7 @@ class Schema:
 
     @cached_property
     def ordinal(self) -> str:
-        """A name that no column has, for the number of each row in the order of the version's files."""
+        """A name that no column has, for the place of each row in what was published, from 0."""
         taken = {column.name.casefold() for column in self.columns}
         name = "_ordinal"
         while name in taken:

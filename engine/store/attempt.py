@@ -122,10 +122,11 @@ class Attempt:
         self.existing = None
         if decision.reuse is not None:
             version = decision.reuse
-            files, order, facts, sorted_by = version.files, version.order, version.facts, version.sorted_by
+            files, facts = version.files, version.facts
+            sorted_by, place = version.sorted_by, version.place
         else:
-            files, order, facts = self._store_files(state)
-            sorted_by = self._prepared.layout.sorted_by
+            files, facts = self._store_files(state)
+            sorted_by, place = self._prepared.layout.sorted_by, self._prepared.layout.place
         return Publish(
             files,
             decision.schema,
@@ -136,7 +137,7 @@ class Attempt:
             parent=state.current.number if state.current else None,
             definition=given.definition,
             sorted_by=sorted_by,
-            order=order,
+            place=place,
             facts=facts,
         )
 
@@ -167,13 +168,7 @@ class Attempt:
 
     def _holds(self, version: Version | None) -> bool:
         """Whether a version has this content, its rows in this order."""
-        files = self._prepared.files
-        order = files.layout.order.staged.sha256 if files.layout.order else None
-        return (
-            version is not None
-            and version.content_id == files.content_id
-            and (version.order.sha256 if version.order else None) == order
-        )
+        return version is not None and version.content_id == self._prepared.files.content_id
 
     def _reusable(self, state: DatasetState) -> Version | None:
         """A version of these very bytes whose files are as they would be made again."""
@@ -203,24 +198,19 @@ class Attempt:
             changes = "; ".join(diff.describe())
             raise PublishConflictError(f"this file would break queries on {self._given.dataset}: {changes}")
 
-    def _store_files(self, state: DatasetState) -> tuple[tuple[FileEntry, ...], FileEntry | None, FileEntry]:
+    def _store_files(self, state: DatasetState) -> tuple[tuple[FileEntry, ...], FileEntry]:
         """The entries of all files. Those that a version has already are not stored again."""
         files, dataset = self._prepared.files, self._given.dataset
         data = {file.sha256: file for version in state.live for file in version.files}
-        meta = {file.sha256: file for version in state.live for file in (version.order, version.facts) if file}
+        meta = {file.sha256: file for version in state.live for file in (version.facts,) if file}
         puts: list[Callable[[], FileEntry]] = []
         for file in files.layout.files:
             put = partial(self._put, file.staged, partial(new_blob_key, dataset, file.staged.sha256))
             puts.append(partial(self._entry, data, file.staged.sha256, put, file.rows, file.row_groups))
-        order = files.layout.order
-        if order is not None:
-            put = partial(self._put, order.staged, partial(new_meta_key, dataset, order.staged.sha256, "parquet"))
-            puts.append(partial(self._entry, meta, order.staged.sha256, put, order.rows, order.row_groups))
         put = partial(self._put, files.facts, partial(new_meta_key, dataset, files.facts.sha256, "json"))
         puts.append(partial(self._entry, meta, files.facts.sha256, put, 0, 0))
         entries = self._run(puts)
-        count = len(files.layout.files)
-        return tuple(entries[:count]), entries[count] if order is not None else None, entries[-1]
+        return tuple(entries[:-1]), entries[-1]
 
     def _run(self, puts: Iterable[Callable[[], FileEntry]]) -> list[FileEntry]:
         if not self._store.is_remote:
@@ -285,8 +275,7 @@ class Attempt:
         missing = [entry for entry in version.all_files if self._store.stat(entry.key) is None]
         if any(entry.sha256 not in at_hand for entry in missing):
             files = prepared.files
-            order = () if files.layout.order is None else (files.layout.order.staged,)
-            laid_out = (*(file.staged for file in files.layout.files), *order, files.facts)
+            laid_out = (*(file.staged for file in files.layout.files), files.facts)
             at_hand |= {staged.sha256: staged for staged in laid_out}
         for entry in missing:
             if entry.sha256 in at_hand:

@@ -129,7 +129,7 @@ def facts_of_file(
     names = [*first, *(column.name for column in schema if column.name not in first)]
     try:
         with frugal_memory(), open_parquet(path) as file:
-            if len(file.schema_arrow) != len(schema):
+            if len(file.schema_arrow) - len(schema) not in (0, 1):  # behind them may come the place of each row
                 return FileFacts(rows)
             return _look(file, schema, frozenset(names[:MAX_GROUP_COLUMNS]), progress)
     except (pa.ArrowException, NotImplementedError, ValueError) as error:
@@ -150,7 +150,7 @@ def _look(
     for number in range(file.metadata.num_row_groups):
         found = [_Column(column.type) for column in schema]
         for batch in batches_of(file, row_groups=[number]):
-            for column, values in zip(found, batch.columns, strict=True):
+            for column, values in zip(found, batch.columns[: len(schema)], strict=True):
                 column.add(values)
             done += batch.num_rows
             if progress is not None:

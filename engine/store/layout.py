@@ -23,7 +23,7 @@ from engine.store.inspect import PARQUET, SCAN_TIMEOUT_S, Inspection, describe_p
 from engine.store.protocol import Progress, Staged
 from engine.store.records import SchemaField
 from engine.store.rewrite import FileWriter, StagedFile, UnkeptError, translated, write_rows
-from engine.store.rows import Limits, Source, frugal_memory
+from engine.store.rows import Limits, Source, frugal_memory, open_parquet
 from engine.store.shuffle import shuffled, write_inverse
 from engine.store.staging import hash_file
 
@@ -36,7 +36,8 @@ _ORDERED = {
     "UHUGEINT", "FLOAT", "DOUBLE", "VARCHAR", "BLOB", "UUID", "DATE", "TIME", "TIME_NS", "TIMESTAMP", "TIMESTAMP_S",
     "TIMESTAMP_MS", "TIMESTAMP_NS", "TIMESTAMP WITH TIME ZONE",
 }  # fmt: skip
-_ORDER_ROWS = 1 << 18  # a row group of the order file
+_ORDER_ROWS = 1 << 18  # places that are written at once
+PLACE = "_bt_place"
 
 NewFile = Callable[[], Path]
 
@@ -45,12 +46,12 @@ NewFile = Callable[[], Path]
 class Layout:
     """The files to store.
 
-    ``order`` has one column, ``row``: for each stored row in the order of the files, its place in the input. It is
+    ``place`` is the name of the column, after those of the input, that holds the place of each row in the input. It is
     None where sorting moved nothing. ``warnings`` say what was left alone, and why.
     """
 
     files: tuple[StagedFile, ...]
-    order: StagedFile | None = None
+    place: str | None = None
     sorted_by: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -112,7 +113,7 @@ def lay_out(
         wish = "cut and written anew" if is_sorted else f"sorted by {', '.join(sorted_by)}"
         warning = f"the file is stored as it was given, and not {wish}: {error}"
         return Layout((given,), sorted_by=tuple(sorted_by) if is_sorted else (), warnings=(warning,))
-    return Layout(files, order, tuple(sorted_by))
+    return Layout(files, None if order is None else work.place(), tuple(sorted_by))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +164,14 @@ class _Work:
     def rewrite(self, order: StagedFile | None) -> tuple[StagedFile, ...]:
         source = Source([lambda: nullcontext(self.staged.path)])
         total = self.inspection.rows
+        writer = FileWriter(self.new_file, source.target, self.limits, place=None if order is None else self.place())
         if order is None:
             rows = source.batches()
         else:
             rows = shuffled(source, self._inverse(order), total, self.new_file(), self.limits, self.progress)
+            rows = _with_places(rows, order.staged.path, self.place())
         report = None if self.progress is None else partial(self.progress, "write")
-        return write_rows(rows, FileWriter(self.new_file, source.target, self.limits), report, total)
+        return write_rows(rows, writer, report, total)
 
     def verify(self, files: Sequence[StagedFile], order: StagedFile | None) -> None:
         """That each row, with its place in the input, is in the files once, and nothing else is.
@@ -180,18 +183,15 @@ class _Work:
         if sum(file.rows for file in files) != self.inspection.rows:
             raise UnkeptError("the rewritten file has another number of rows")
         columns = ", ".join(quoted(field.name) for field in self.inspection.schema)
-        place = quoted(self._free_name())
+        place = quoted(self.place())
         summed = f"SELECT count(*) AS n, CAST(sum(CAST(hash({columns}, {place}) AS HUGEINT)) AS VARCHAR) AS h"
         before = self._table(
             f"{summed} FROM (SELECT {self._position()} AS {place}, {columns} FROM {PARQUET})", [str(self.staged.path)]
         )
         paths = [str(file.staged.path) for file in files]
-        rows = f"(SELECT {columns} FROM {PARQUET})"
-        if order is None:
-            after = self._table(f"{summed} FROM (SELECT row_number() OVER () - 1 AS {place}, * FROM {rows})", [paths])
-        else:
-            places = f"(SELECT row AS {place} FROM {PARQUET})"
-            after = self._table(f"{summed} FROM {rows} POSITIONAL JOIN {places}", [paths, str(order.staged.path)])
+        rows = f"SELECT row_number() OVER () - 1 AS {place}, *" if order is None else f"SELECT {place}, {columns}"
+        rows += f" FROM (SELECT {columns} FROM {PARQUET})" if order is None else f" FROM {PARQUET}"
+        after = self._table(f"{summed} FROM ({rows})", [paths])
         if before != after:
             raise UnkeptError("the rewritten file has other values")
 
@@ -201,7 +201,7 @@ class _Work:
 
     def _check_schema(self, path: Path) -> None:
         found = describe_parquet(self.database, path)
-        for given, made in zip(self.inspection.schema, found, strict=True):
+        for given, made in zip(self.inspection.schema, found, strict=False):  # behind them may come the place
             if given != made:
                 was, would = (f"{one.type}{'' if one.nullable else ' NOT NULL'}" for one in (given, made))
                 raise UnkeptError(f"{given.name} is {was} and would become {would}")
@@ -229,9 +229,23 @@ class _Work:
         names = {field.name.casefold() for field in self.inspection.schema}
         return "row_number() OVER () - 1" if "file_row_number" in names else "file_row_number"
 
-    def _free_name(self) -> str:
+    def place(self) -> str:
+        """A name that no column has."""
         names = {field.name.casefold() for field in self.inspection.schema}
-        return next(name for number in itertools.count() if (name := f"place{number}") not in names)
+        return next(name for number in itertools.count() if (name := f"{PLACE}{number or ''}") not in names)
+
+
+def _with_places(rows: Iterator[pa.RecordBatch], order: Path, name: str) -> Iterator[pa.RecordBatch]:
+    """The rows with the places that they come from, which stand in the same order in a file of their own."""
+    field = pa.field(name, pa.int64(), nullable=False)
+    with open_parquet(order) as file:
+        places = file.iter_batches(_ORDER_ROWS, use_threads=False)
+        waiting = pa.array([], pa.int64())
+        for batch in rows:
+            while len(waiting) < batch.num_rows:
+                waiting = pa.concat_arrays([waiting, next(places).column(0)])
+            here, waiting = waiting[: batch.num_rows], waiting[batch.num_rows :]
+            yield pa.RecordBatch.from_arrays([*batch.columns, here], schema=batch.schema.append(field))
 
 
 def _is_unfit(staged: Staged, limits: Limits) -> bool:

@@ -6,7 +6,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,16 +35,14 @@ def write_original(blobs: Blobs, version: Version, into: Path, progress: Progres
         with tempfile.TemporaryDirectory(prefix=".bytomorrow-", dir=into.parent) as folder:
             numbers = itertools.count()
             made = Path(folder, "original.parquet")
-            if version.order is None and len(version.files) == 1:
+            if version.place is None and len(version.files) == 1:
                 with _local(blobs, version.files[0]) as path:
                     shutil.copyfile(path, made)
             else:
                 files: list[Callable[[], AbstractContextManager[Path]]] = [
                     partial(_local, blobs, entry) for entry in version.files
                 ]
-                ordered = nullcontext(None) if version.order is None else _local(blobs, version.order)
-                with ordered as order:
-                    restore_order(files, order, made, lambda: Path(folder, f"{next(numbers)}.part"), progress)
+                restore_order(files, version.place, made, lambda: Path(folder, f"{next(numbers)}.part"), progress)
             made.replace(into)
     except OSError as error:
         raise StoreError(f"{into.name} cannot be written: {error.strerror or 'the disk failed'}") from error
@@ -52,7 +50,7 @@ def write_original(blobs: Blobs, version: Version, into: Path, progress: Progres
 
 def restore_order(
     files: Sequence[Callable[[], AbstractContextManager[Path]]],
-    order: Path | None,
+    place: str | None,
     into: Path,
     new_file: Callable[[], Path],
     progress: Progress | None = None,
@@ -63,9 +61,10 @@ def restore_order(
 
     Parameters
     ----------
-    files, order
-        The files of the version, in order, each as what gives its path for as long as it is entered; ``order`` None
-        means that they are in the order of the input.
+    files
+        Those of the version, in order, each as what gives its path for as long as it is entered.
+    place
+        The last column, which is not written, and says where each row goes; None when they are in order.
 
     Returns
     -------
@@ -75,11 +74,11 @@ def restore_order(
     limits = replace(limits or Limits(), file_bytes=1 << 62)
     try:
         with translated(), frugal_memory():
-            source = Source(files)
+            source = Source(files, without=place)
             rows = source.batches()
-            if order is not None:
+            if place is not None:
                 places = new_file()
-                total = _write_places(order, places)
+                total = _write_places(files, place, places)
                 rows = shuffled(source, places, total, new_file(), limits, progress)
             (file,) = write_rows(rows, FileWriter(lambda: into, source.target, limits))
             return file.rows
@@ -87,12 +86,15 @@ def restore_order(
         raise CorruptVersionError(f"the order of the rows cannot be restored: {error}") from error
 
 
-def _write_places(order: Path, into: Path) -> int:
-    with open_parquet(order) as file, open(into, "wb") as writer:
-        for batch in file.iter_batches(use_threads=False):
-            batch.column(0).to_numpy().tofile(writer)
-        rows: int = file.metadata.num_rows
-        return rows
+def _write_places(files: Sequence[Callable[[], AbstractContextManager[Path]]], place: str, into: Path) -> int:
+    rows = 0
+    with open(into, "wb") as writer:
+        for open_path in files:
+            with open_path() as path, open_parquet(path) as file:
+                for batch in file.iter_batches(columns=[place], use_threads=False):
+                    batch.column(0).to_numpy().tofile(writer)
+                    rows += batch.num_rows
+    return rows
 
 
 @contextmanager

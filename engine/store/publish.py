@@ -225,7 +225,7 @@ class Publisher:
                 parent=current.number,
                 definition=text,
                 sorted_by=current.sorted_by,
-                order=current.order,
+                place=current.place,
                 facts=current.facts,
             )
 
@@ -352,11 +352,11 @@ def _plan(
     known = decision.existing or decision.reuse
     if known is not None:
         rows, files = known.rows, tuple((file.size, file.rows) for file in known.files)
-        sorted_by, moved = known.sorted_by, known.order is not None
+        sorted_by, moved = known.sorted_by, known.place is not None
     else:
         layout = prepared.layout
         rows, files = prepared.inspection.rows, tuple((file.staged.size, file.rows) for file in layout.files)
-        sorted_by, moved = layout.sorted_by, layout.order is not None
+        sorted_by, moved = layout.sorted_by, layout.place is not None
     return PublishPlan(
         state.dataset,
         kind,

@@ -155,9 +155,10 @@ def utc_text(seconds: float) -> str:
 class Publish:
     """A new version. ``definition`` is the text of the definition then in force, for pinned answers never change.
 
-    ``sorted_by`` are the columns that the rows of the files were sorted by. Where that moved a row, ``order`` is a
-    parquet file with one column: the position that each stored row had in the original, from 0. ``facts`` is a JSON
-    file with what is known of the columns' values, so that a reader need not scan for it; see ``facts.py``.
+    ``sorted_by`` are the columns that the rows of the files were sorted by. Where that moved a row, ``place`` is the
+    name of one more column in the files, with the place that each row had in the original, from 0; it orders what is
+    answered, as if nothing had moved. ``facts`` is a JSON file with what is known of the columns' values, so that a
+    reader need not scan for it; see ``facts.py``.
     """
 
     kind: ClassVar[str] = "publish"
@@ -170,15 +171,13 @@ class Publish:
     parent: int | None = None
     definition: str | None = None
     sorted_by: tuple[str, ...] = ()
-    order: FileEntry | None = None
+    place: str | None = None
     facts: FileEntry | None = None
 
 
 class _HasFiles(Protocol):
     @property
     def files(self) -> tuple[FileEntry, ...]: ...
-    @property
-    def order(self) -> FileEntry | None: ...
     @property
     def facts(self) -> FileEntry | None: ...
 
@@ -328,7 +327,7 @@ def decode_record(data: bytes, dataset: str, seq: int) -> Record:
 
 def all_files(made: _HasFiles) -> tuple[FileEntry, ...]:
     """The files with the rows, and those that go with them."""
-    return (*made.files, *(file for file in (made.order, made.facts) if file is not None))
+    return made.files if made.facts is None else (*made.files, made.facts)
 
 
 def _checksum(content: dict[str, Any]) -> str:

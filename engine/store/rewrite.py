@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,10 +58,17 @@ class FileWriter:
         Gives a name for each file.
     target
         The schema to write; rows may come without its dictionaries.
+    place
+        The name of one more column that the rows have, of integers that mostly rise by little.
     """
 
-    def __init__(self, new_file: Callable[[], Path], target: pa.Schema, limits: Limits) -> None:
+    def __init__(
+        self, new_file: Callable[[], Path], target: pa.Schema, limits: Limits, *, place: str | None = None
+    ) -> None:
         self._new_file = new_file
+        if place is not None:
+            target = target.append(pa.field(place, pa.int64(), nullable=False))
+        self._encodings = {} if place is None else _encodings(target, place)
         # Read from parquet, the numbers of a dictionary are 32 bits wide.
         self._target = pa.schema([_wide(field) for field in target], target.metadata)
         self._limits = limits
@@ -127,7 +135,12 @@ class FileWriter:
             self._path = self._new_file()
             self._sink = pa.OSFile(str(self._path), "wb")
             self._writer = pq.ParquetWriter(
-                self._sink, self._target, compression="zstd", version="2.6", store_decimal_as_integer=True
+                self._sink,
+                self._target,
+                compression="zstd",
+                version="2.6",
+                store_decimal_as_integer=True,
+                **self._encodings,
             )
             self._rows = self._groups = 0
         return self._writer, self._sink
@@ -140,6 +153,18 @@ class FileWriter:
         assert self._path is not None
         staged = Staged(self._path, self._path.stat().st_size, hash_file(self._path))
         self._files.append(StagedFile(staged, self._rows, self._groups))
+
+
+def _encodings(target: pa.Schema, place: str) -> dict[str, Any]:
+    """Options that keep dictionaries for all columns but the place, which takes a third of the room as differences."""
+    empty = pa.BufferOutputStream()
+    pq.write_table(pa.schema([_wide(field) for field in target]).empty_table(), empty, store_decimal_as_integer=True)
+    schema = pq.read_metadata(pa.BufferReader(empty.getvalue())).schema
+    paths = [schema.column(position).path for position in range(len(schema))]
+    return {
+        "use_dictionary": [path for path in paths if path != place],
+        "column_encoding": {place: "DELTA_BINARY_PACKED"},
+    }
 
 
 def _encoded(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:

@@ -65,13 +65,19 @@ class Source:
     """The rows of parquet files of one schema, one file after the other.
 
     Each file is asked for when its turn comes. ``schema`` has no dictionaries, which temporary files could not hold;
-    ``target`` is what is to be written.
+    ``target`` is what is to be written. The last column is left out when it is called ``without``.
     """
 
-    def __init__(self, files: Sequence[Callable[[], AbstractContextManager[Path]]]) -> None:
+    def __init__(
+        self, files: Sequence[Callable[[], AbstractContextManager[Path]]], *, without: str | None = None
+    ) -> None:
         self._files = tuple(files)
         with self._files[0]() as path, open_parquet(path) as first:
             self.target: pa.Schema = first.schema_arrow
+            if without is not None:
+                if self.target.names[-1] != without:
+                    raise KeyError(f"the last column is {self.target.names[-1]} and not {without}")
+                self.target = self.target.remove(len(self.target) - 1)
             self.schema: pa.Schema = pa.schema([_plain(field) for field in self.target], self.target.metadata)
             self.row_bytes = _row_bytes(first)
 
@@ -82,7 +88,8 @@ class Source:
 
     def _decoded(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = [
-            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column for column in batch.columns
+            column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+            for column in batch.columns[: len(self.schema)]
         ]
         return pa.RecordBatch.from_arrays(columns, schema=self.schema)
 

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any, TypeVar
 
+import urllib3
 from botocore import exceptions as boto
 
 from engine.config import S3Location
 from engine.store.s3_client import Client, Patience, make_client
-from engine.store.s3_errors import CLIENT_ERRORS, translate
+from engine.store.s3_errors import CLIENT_ERRORS, code_of, translate
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -53,7 +54,14 @@ class Objects:
         return {"Bucket": self._location.bucket, "Key": self.full(key)}
 
     def get(self, key: str, **arguments: Any) -> Any:
-        return self.s3.get_object(**self.at(key), **arguments)
+        try:
+            return self.s3.get_object(**self.at(key), **arguments)
+        except urllib3.exceptions.HTTPError as error:  # the body of a refusal broke off, which the client lets through
+            raise BrokenBodyError from boto.ResponseStreamingError(error=error)
+        except boto.ClientError as error:
+            if code_of(error).isdigit():  # a refusal that does not say why: what is left of one that was damaged
+                raise BrokenBodyError from error
+            raise
 
     def body(self, key: str) -> bytes:
         response = self.get(key)

@@ -52,7 +52,7 @@ class Version:
     parent: int | None = None
     definition: str | None = None
     sorted_by: tuple[str, ...] = ()
-    order: FileEntry | None = None
+    place: str | None = None
     facts: FileEntry | None = None
 
     @cached_property

@@ -53,11 +53,6 @@ metric = "pile-valppl"
 """
 
 
-def stored(table: pa.Table) -> pa.Table:
-    """The rows of a sweep as a version has them: in the order of the key."""
-    return table.sort_by([(name, "ascending") for name in ("params", "data", "step", "metric")])
-
-
 def sweep(shift: float = 0.0) -> pa.Table:
     """72 rows: every size, recipe, step and metric; values that all differ."""
     rows = [

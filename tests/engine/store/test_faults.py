@@ -61,14 +61,14 @@ def publish_csv(process: Process, scratch: Path) -> Version:
 
 
 def publish_sorted(process: Process, scratch: Path) -> Version:
-    """Rows out of order, which become several files, with their order and facts beside them."""
+    """Rows out of order, which become several files, with facts beside them."""
     steps = [row * 37 % 64 for row in range(64)]
     pq.write_table(pa.table({"step": steps, "value": [step / 7 for step in steps]}), scratch / "unsorted.parquet")
     outcome = process.publisher.publish("d", scratch / "unsorted.parquet")
     version = outcome.version
     assert len(version.files) == 4 and version.facts
     # A definition that cannot be read keeps nothing from being published.
-    assert (version.order and version.sorted_by == ("step",)) or any("not applied" in text for text in outcome.warnings)
+    assert (version.place and version.sorted_by == ("step",)) or any("not applied" in text for text in outcome.warnings)
     return version
 
 

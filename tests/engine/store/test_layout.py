@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 
 from engine.connection import Database
 from engine.errors import CorruptVersionError, ResourceLimitError
-from engine.store import Staged, inspect_parquet
+from engine.store import SchemaField, Staged, inspect_parquet
 from engine.store.inspect import describe_parquet
 from engine.store.layout import Layout, lay_out, sort_columns
 from engine.store.original import restore_order
@@ -58,9 +58,8 @@ class Bench:
 
     def restore(self, layout: Layout) -> pa.Table:
         into = self.new_file()
-        order = layout.order.staged.path if layout.order else None
         files = [partial(nullcontext, path) for path in layout.paths]
-        restore_order(files, order, into, self.new_file, limits=TINY)
+        restore_order(files, layout.place, into, self.new_file, limits=TINY)
         return pq.read_table(into)
 
 
@@ -70,7 +69,8 @@ def bench(tmp_path: Path, database: Database) -> Bench:
 
 
 def read(layout: Layout) -> pa.Table:
-    return pa.concat_tables([pq.read_table(path) for path in layout.paths])
+    table = pa.concat_tables([pq.read_table(path) for path in layout.paths])
+    return table if layout.place is None else table.drop_columns([layout.place])
 
 
 def bits(value: Any) -> Any:
@@ -98,10 +98,11 @@ def assert_same(found: pa.Table, expected: pa.Table) -> None:
 
 
 def order_of(layout: Layout, rows: int) -> list[int]:
-    if layout.order is None:
+    if layout.place is None:
         return list(range(rows))
-    found: list[int] = pq.read_table(layout.order.staged.path)["row"].to_pylist()
-    return found
+    tables = [pq.read_table(path) for path in layout.paths]
+    assert all(table.column_names[-1] == layout.place for table in tables)
+    return [place for table in tables for place in table[layout.place].to_pylist()]
 
 
 def reference_order(table: pa.Table, columns: list[str]) -> list[int]:
@@ -204,11 +205,15 @@ def test_any_table_is_sorted_and_can_be_had_back(
     assert layout.warnings == () and layout.sorted_by == tuple(columns)
     expected = reference_order(given_table, columns)
     assert order_of(layout, table.num_rows) == expected
-    assert (layout.order is None) == (expected == list(range(table.num_rows)))
+    assert (layout.place is None) == (expected == list(range(table.num_rows)))
     assert_same(read(layout), given_table.take(pa.array(expected, pa.int64())))
     assert_same(bench.restore(layout), given_table)
     for file in layout.files:
-        assert describe_parquet(database, file.staged.path) == describe_parquet(database, path)
+        described = describe_parquet(database, file.staged.path)
+        if layout.place is not None:
+            assert described[-1] == SchemaField(layout.place, "BIGINT", nullable=False)
+            described = described[:-1]
+        assert described == describe_parquet(database, path)
         metadata = pq.read_metadata(file.staged.path)
         assert (metadata.num_rows, metadata.num_row_groups) == (file.rows, file.row_groups)
         assert (file.staged.size, file.staged.sha256) == (
@@ -221,7 +226,7 @@ def test_files_are_cut(bench: Bench) -> None:
     rng = np.random.default_rng(1)
     table = pa.table({"key": rng.integers(0, 1000, 500), "value": rng.normal(size=500)})
     layout = bench.lay_out(bench.write(table), ["key"])
-    assert len(layout.files) > 3 and layout.order is not None
+    assert len(layout.files) > 3 and layout.place is not None
     assert all(file.staged.size > TINY.file_bytes for file in layout.files[:-1])
     assert [file.rows for file in layout.files[:-1]] == [layout.files[0].rows] * (len(layout.files) - 1)
     ends = [pq.read_table(path)["key"].to_pylist() for path in layout.paths]
@@ -245,7 +250,7 @@ def test_what_is_in_order_stays_byte_for_byte(bench: Bench, size: int) -> None:
     path = bench.write(pa.table({"key": list(range(size)), "value": [0.5] * size}))
     for columns in (["key"], []):
         layout = bench.lay_out(path, columns, limits=None)
-        assert (layout.paths, layout.order, layout.sorted_by) == ((path,), None, tuple(columns))
+        assert (layout.paths, layout.place, layout.sorted_by) == ((path,), None, tuple(columns))
 
 
 UNFIT: dict[str, dict[str, Any]] = {
@@ -261,7 +266,7 @@ def test_what_is_of_no_use_to_readers_is_written_anew(bench: Bench, name: str) -
     table = pa.table({"key": np.arange(options.pop("rows"))})
     path = bench.write(table, **options)
     layout = bench.lay_out(path, ["key"], limits=None)
-    assert layout.order is None and layout.sorted_by == ("key",) and layout.paths != (path,)
+    assert layout.place is None and layout.sorted_by == ("key",) and layout.paths != (path,)
     metadata = pq.read_metadata(layout.paths[0])
     assert metadata.num_row_groups == -(-table.num_rows // 65_536)
     assert metadata.row_group(0).column(0).is_stats_set
@@ -271,7 +276,7 @@ def test_what_is_of_no_use_to_readers_is_written_anew(bench: Bench, name: str) -
 def test_a_large_file_without_a_key_is_cut_and_keeps_its_order(bench: Bench) -> None:
     table = pa.table({"value": np.random.default_rng(0).normal(size=2000)})
     layout = bench.lay_out(bench.write(table), [])
-    assert len(layout.files) > 3 and layout.order is None and layout.sorted_by == ()
+    assert len(layout.files) > 3 and layout.place is None and layout.sorted_by == ()
     assert read(layout).equals(table)
 
 
@@ -279,7 +284,8 @@ def test_what_pandas_wrote_beside_the_rows_stays(bench: Bench) -> None:
     schema = pa.schema([pa.field("key", pa.int64(), metadata={"unit": "s"})], metadata={"pandas": "{}", "made by": "x"})
     path = bench.write(pa.table({"key": [2, 1]}, schema=schema))
     layout = bench.lay_out(path, ["key"])
-    assert pq.read_schema(layout.paths[0]).equals(pq.read_schema(path), check_metadata=True)
+    found = pq.read_schema(layout.paths[0])
+    assert found.remove(1).equals(pq.read_schema(path), check_metadata=True)
 
 
 KEPT = {
@@ -308,10 +314,10 @@ def test_types_of_duckdb(bench: Bench, name: str) -> None:
         before = connection.execute(query, [[str(path)]]).fetchall()
         assert connection.execute(query, [list(map(str, layout.paths))]).fetchall() == before
     if layout.warnings:
-        assert layout.paths == (path,) and layout.order is None and layout.sorted_by == ()
+        assert layout.paths == (path,) and layout.place is None and layout.sorted_by == ()
         assert layout.warnings[0].startswith("the file is stored as it was given, and not sorted by key: x ")
     else:
-        assert layout.sorted_by == ("key",) and layout.order is not None
+        assert layout.sorted_by == ("key",) and layout.place is not None
     assert bool(layout.warnings) == (name in LEFT_ALONE)
 
 
@@ -369,14 +375,23 @@ def test_too_little_memory_to_sort_leaves_the_file_alone(bench: Bench, monkeypat
 
 def test_an_order_that_is_none_is_found_out(bench: Bench) -> None:
     layout = bench.lay_out(bench.write(pa.table({"key": [3, 1, 2]})), ["key"])
-    assert layout.order is not None
-    for rows in ([0, 0, 1], [0, 1, 3]):
-        wrong = bench.write(pa.table({"row": pa.array(rows, pa.int64())}))
+    assert layout.place is not None
+    for places in ([0, 0, 1], [0, 1, 3]):
+        wrong = bench.write(pa.table({"key": [1, 2, 3], "_bt_place": pa.array(places, pa.int64())}))
         with pytest.raises(ValueError):
-            write_inverse(wrong, bench.new_file(), bench.new_file())
-        files = [partial(nullcontext, path) for path in layout.paths]
+            write_inverse(
+                bench.write(pa.table({"row": pa.array(places, pa.int64())})), bench.new_file(), bench.new_file()
+            )
         with pytest.raises(CorruptVersionError, match="cannot be restored"):
-            restore_order(files, wrong, bench.new_file(), bench.new_file)
+            restore_order([partial(nullcontext, wrong)], "_bt_place", bench.new_file(), bench.new_file)
+
+
+def test_a_column_of_the_name_that_places_have(bench: Bench) -> None:
+    table = pa.table({"key": [2, 1], "_BT_place": ["a", "b"]})
+    layout = bench.lay_out(bench.write(table), ["key"])
+    assert layout.place == "_bt_place1"
+    assert order_of(layout, 2) == [1, 0]
+    assert bench.restore(layout).equals(table)
 
 
 def test_which_columns_are_sorted_by(bench: Bench) -> None:

@@ -500,9 +500,9 @@ def test_a_version_is_sorted_cut_and_described(
     version = cutting.publish("d", path).version
     assert version.sorted_by == ("step",) and len(version.files) == 4
     assert stored(store, version)["step"].to_pylist() == list(range(40))
-    assert version.order is not None and version.facts is not None
-    order = pq.read_table(verify_blob(store, version.order))["row"].to_pylist()
-    assert stored(store, version)["value"].to_pylist() == [float(row) for row in order]
+    assert version.place is not None and version.facts is not None
+    places = stored(store, version)[version.place].to_pylist()
+    assert stored(store, version)["value"].to_pylist() == [float(place) for place in places]
     facts = parse_facts(verify_blob(store, version.facts).read_bytes())
     assert [(file.columns["step"].min, file.columns["step"].max) for file in facts.files] == [
         (0, 9), (10, 19), (20, 29), (30, 39)
@@ -511,20 +511,20 @@ def test_a_version_is_sorted_cut_and_described(
     assert [file.rows for file in version.files] == [file.rows for file in facts.files] == [10] * 4
     assert version.original.sha256 == sha256(path.read_bytes())
     assert not cutting.publish("d", path).created
-    assert len(list((root / "d/_bt/data").iterdir())) == 4 and len(list((root / "d/_bt/meta").iterdir())) == 2
+    assert len(list((root / "d/_bt/data").iterdir())) == 4 and len(list((root / "d/_bt/meta").iterdir())) == 1
     assert list((root / "d/_bt/tmp").iterdir()) == []
     Witness(root).check()
 
 
-def test_the_same_rows_in_another_order_are_another_version_of_the_same_files(
+def test_the_same_rows_in_another_order_are_another_version(
     cutting: Publisher, store: LocalStore, root: Path, tmp_path: Path
 ) -> None:
     define(root, SORTED)
     one = shuffled_parquet(tmp_path / "a.parquet")
     pq.write_table(pq.read_table(one).take(list(range(39, -1, -1))), tmp_path / "b.parquet")
     first, second = (cutting.publish("d", path) for path in (one, tmp_path / "b.parquet"))
-    assert second.created and second.version.files == first.version.files
-    assert second.version.order != first.version.order and second.version.facts == first.version.facts
+    assert second.created and second.version.content_id != first.version.content_id
+    assert second.version.facts == first.version.facts
 
 
 def test_files_that_a_version_has_are_not_stored_again(cutting: Publisher, root: Path, tmp_path: Path) -> None:
@@ -541,7 +541,7 @@ def test_files_that_a_version_has_are_not_stored_again(cutting: Publisher, root:
     told: list[str] = []
     third = cutting.publish("d", path, progress=lambda step, done, total: told.append(step))
     assert third.created and set(told) == {"copy"}
-    assert (third.version.files, third.version.order, third.version.facts) == (first.files, first.order, first.facts)
+    assert (third.version.files, third.version.place, third.version.facts) == (first.files, first.place, first.facts)
 
 
 def test_another_key_sorts_anew_and_a_new_definition_alone_does_not(
@@ -552,23 +552,23 @@ def test_another_key_sorts_anew_and_a_new_definition_alone_does_not(
     first = cutting.publish("d", path).version
     define(root, 'key = ["value"]\n')
     second = cutting.publish_definition("d").version
-    assert (second.files, second.order, second.facts, second.sorted_by) == (
-        first.files, first.order, first.facts, ("step",)
+    assert (second.files, second.place, second.facts, second.sorted_by) == (
+        first.files, first.place, first.facts, ("step",)
     )  # fmt: skip
     define(root, 'key = ["value"]\ntitle = "x"\n')
     third = cutting.publish("d", path).version
     assert third.sorted_by == ("value",) and third.files != first.files
-    assert third.order is None, "it came in this order"
+    assert third.place is None, "it came in this order"
 
 
-@pytest.mark.parametrize("which", ["file", "order", "facts"])
+@pytest.mark.parametrize("which", ["file", "facts"])
 def test_whatever_is_lost_of_a_version_is_put_back(
     cutting: Publisher, store: LocalStore, root: Path, tmp_path: Path, which: str
 ) -> None:
     define(root, SORTED)
     path = shuffled_parquet(tmp_path / "a.parquet")
     version = cutting.publish("d", path).version
-    lost = {"file": version.files[2], "order": version.order, "facts": version.facts}[which]
+    lost = {"file": version.files[2], "facts": version.facts}[which]
     assert lost is not None
     store.path(lost.key).unlink()
     again = cutting.publish("d", path)

@@ -75,7 +75,7 @@ class Model:
     def files(self, number: int) -> list[dict[str, Any]]:
         """All files of a version, those beside its rows included."""
         record = self.versions[number]
-        return [*record["files"], *(record[name] for name in ("order", "facts") if record.get(name))]
+        return [*record["files"], *(record[name] for name in ("facts",) if record.get(name))]
 
     def add(self, record: dict[str, Any]) -> None:
         kind, seq = record["kind"], record["seq"]
