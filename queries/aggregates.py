@@ -122,8 +122,15 @@ class _Aggregator:
         if fn == "last":
             return self._call("arg_max", self.clean, self.ordinal)
         if self.column.is_size_label:
-            return self._call(f"arg_{fn}", self.raw, self.scope.rank(self.column))
+            return self._call(f"arg_{fn}", self.raw, self._labelled_rank(fn))
         return self._call(fn, self.clean)
+
+    def _labelled_rank(self, fn: str) -> Expression:
+        """A label's number, and of labels that say the same number in two ways the first: 60M and 0.06B."""
+        rank = self.scope.rank(self.column)
+        place = self.ordinal if fn == "min" else exp.Neg(this=self.ordinal)
+        known = exp.Not(this=exp.Is(this=rank.copy(), expression=exp.Null()))
+        return exp.Case(ifs=[exp.If(this=known, true=exp.Array(expressions=[rank, place]))])
 
     def _spread(self, fn: str) -> Expression:
         """Sample standard deviation, variance, or standard error of the mean; null for fewer than two values.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ def _array(column: Column, cells: list[Any]) -> pa.Array:
     return pa.array([None if cell is None else cell.bytes for cell in cells], pa.binary(16)).cast(arrow_type)
 
 
-def definition_of(table: Table) -> str:
+def definition_of(table: Table, sort: Sequence[str] = ()) -> str:
     """A ``dataset.toml`` that gives each column its role, so that nothing is left to guess."""
-    lines = [f"key = [{', '.join(map(toml_text, table.key))}]"]
+    lines = [f"{name} = [{', '.join(map(toml_text, names))}]" for name, names in (("key", table.key), ("sort", sort))]
     for column in table.columns:
         lines += [f"[columns.{toml_text(column.name)}]", f'role = "{column.role}"']
         if column.direction is not None:
@@ -80,7 +81,10 @@ def toml_text(text: str) -> str:
 
 
 class Shelf:
-    """A store and an engine on it; each table becomes a dataset of its own, of many files if asked for."""
+    """A store and an engine on it; each table becomes a dataset of its own.
+
+    With ``many_files`` it lies in several of them, every other one sorted by its last columns.
+    """
 
     def __init__(self, folder: Path, *, many_files: bool = False) -> None:
         self.folder = folder
@@ -88,15 +92,18 @@ class Shelf:
         self.definitions.mkdir(parents=True)
         (folder / "store").mkdir()
         self.engine = Engine.open(folder / "store", definitions=self.definitions)
+        self._many_files = many_files
         if many_files:
             self.engine._publisher._limits = Limits(file_bytes=1, max_bytes=1, group_rows=ROWS_PER_GROUP)
         self._numbers = itertools.count()
 
     def put(self, table: Table) -> str:
         """Publish a table; the name of its dataset."""
-        name = f"t{next(self._numbers)}"
+        number = next(self._numbers)
+        name = f"t{number}"
+        sort = [column.name for column in reversed(table.columns)] if self._many_files and number % 2 else []
         (self.definitions / name).mkdir()
-        (self.definitions / name / "dataset.toml").write_text(definition_of(table), encoding="utf-8")
+        (self.definitions / name / "dataset.toml").write_text(definition_of(table, sort), encoding="utf-8")
         path = self.folder / f"{name}.parquet"
         pq.write_table(to_arrow(table), path, row_group_size=ROWS_PER_GROUP)
         self.engine.publish(name, path)

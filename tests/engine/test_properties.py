@@ -1,6 +1,7 @@
 """The engine against the reference: random tables as parquet files, random questions, equal answers.
 
-Each table lies in several files, so that leaving out those that cannot match is tested with everything else.
+Each table lies in several files, and every other one is sorted: that files are left out which cannot match, and that
+answers come in the order of what was published, is tested with everything else.
 """
 
 from __future__ import annotations

@@ -9,11 +9,23 @@ FROM (
   SELECT
     ARG_MIN(
       "params",
-      LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params"))
+      CASE
+        WHEN NOT LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) IS NULL
+        THEN [
+          LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")),
+          "_ordinal"
+        ]
+      END
     ) AS "min_params",
     ARG_MAX(
       "params",
-      LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params"))
+      CASE
+        WHEN NOT LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")) IS NULL
+        THEN [
+          LIST_EXTRACT(CAST($2 AS BIGINT[]), LIST_POSITION(CAST($1 AS TEXT[]), "params")),
+          -"_ordinal"
+        ]
+      END
     ) AS "max_params",
     COUNT("params") AS "count_params",
     COUNT(*) - COUNT("params") AS "nulls_params",
