@@ -393,7 +393,7 @@ def test_whether_rows_may_tie(request_: QueryRequest, may_tie: bool) -> None:
 
 
 def test_rows_in_the_order_of_the_file_are_paged_by_their_ordinal() -> None:
-    assert plan(long(where=A, limit=5, select=("data",))).shape.in_file_order
+    assert plan(long(where=A, limit=5, select=("data",))).shape.in_given_order
     for request in (
         long(sort=by("step")),
         long(group_by=("data",)),
@@ -403,7 +403,7 @@ def test_rows_in_the_order_of_the_file_are_paged_by_their_ordinal() -> None:
         long(last_by=("data",)),
         long(best_by=BestBy(by=("data",), col="step", desc=True)),
     ):
-        assert not plan(request).shape.in_file_order
+        assert not plan(request).shape.in_given_order
 
 
 def test_a_plan_tells_its_columns_but_for_a_pivot() -> None:
