@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import heapq
 import itertools
+import logging
 import os
 import re
 import tempfile
@@ -32,6 +33,8 @@ from engine.errors import (
 
 if TYPE_CHECKING:
     from engine.store.filesystem import BlobFileSystem
+
+_LOGGER = logging.getLogger(__name__)
 
 MAX_KNOWN_STATEMENTS = 4096
 BATCH_ROWS = 16_384  # rows per Arrow batch: small enough to stream, large enough that per-batch cost vanishes
@@ -259,10 +262,12 @@ class Database:
         self._selects: set[str] = set()
         self._defining = threading.Lock()
         self._private_temp: tempfile.TemporaryDirectory[str] | None = None
+        if temp_directory is not None and not _is_usable(temp_directory):
+            _LOGGER.warning("the cache folder cannot be written to; what large queries spill goes to the system's own")
+            temp_directory = None
         if temp_directory is None:
             self._private_temp = tempfile.TemporaryDirectory(prefix="bytomorrow-", ignore_cleanup_errors=True)
             temp_directory = Path(self._private_temp.name)
-        temp_directory.mkdir(parents=True, exist_ok=True)
         self._root = duckdb.connect(
             ":memory:",
             config={
@@ -418,6 +423,16 @@ class Database:
         self._root.close()
         if self._private_temp is not None:
             self._private_temp.cleanup()
+
+
+def _is_usable(folder: Path) -> bool:
+    """Whether files can be made in a folder; it is made when it is not there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
 
 
 def quoted(name: str) -> str:

@@ -16,6 +16,7 @@ from server.commands.bench import bench
 from server.commands.data import datasets, versions
 from server.commands.diff import diff
 from server.commands.doctor import doctor
+from server.commands.export import export
 from server.commands.failures import ExitCode, explain
 from server.commands.lifecycle import expire, gc, history, restore, tag, yank
 from server.commands.publish import demo, publish, rollback
@@ -100,7 +101,7 @@ def cli(ctx: click.Context, store: str | None, debug: bool) -> None:
 
 
 _COMMANDS = (
-    *(serve, watch, demo, publish, versions, history, rollback, diff, tag, yank, restore, expire, gc),
+    *(serve, watch, demo, publish, versions, history, rollback, diff, tag, yank, restore, expire, gc, export),
     *(datasets, query, refresh, doctor, bench, openapi),
 )
 for _command in _COMMANDS:

@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 WIDEST_CELL = 48
 SILENCE_S = 10.0  # without a terminal, long work says so often how far it is
 
-_STEPS = {"copy": "copying", "convert": "converting", "check": "checking", "hash": "hashing", "make": "making"}
+_STEPS = {
+    "copy": "copying",
+    "convert": "converting",
+    "check": "checking",
+    "hash": "hashing",
+    "make": "making",
+    "sort": "sorting",
+    "write": "writing",
+    "describe": "describing",
+}
 
 
 class CommandError(click.ClickException):

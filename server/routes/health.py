@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,9 +27,11 @@ async def health(request: Request) -> Response:
 
 @router.get("/ready", responses={**JSON_ANSWER, **problems(503)})
 def ready(request: Request, engine: OpenEngine) -> Response:
-    """Readiness: the store can be reached, and a query ran."""
+    """Readiness: the store can be reached, and a query ran. With what the disk cache did, where there is one."""
     try:
         engine.ready()
     except EngineError as error:
         raise HttpError(503, "not_ready", error.detail, headers={"Retry-After": "5"}) from error
-    return json_document(request, {"status": "ok"}, cache=NEVER)
+    metrics = engine.blobs.metrics()
+    content = {"status": "ok", **({"cache": asdict(metrics)} if metrics is not None else {})}
+    return json_document(request, content, cache=NEVER)

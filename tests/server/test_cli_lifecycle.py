@@ -277,3 +277,18 @@ def test_two_watchers(bt: Bt, tmp_path: Path, number: int) -> None:
 def test_a_read_only_store_is_not_watched(bt: Bt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.store.local.LocalStore.read_only", property(lambda _: True))
     assert "the store is read-only" in error(bt("watch"), 1)
+
+
+def test_export_gives_the_rows_as_they_were_published(bt: Bt, tmp_path: Path) -> None:
+    (tmp_path / "store/sorted").mkdir(parents=True)
+    (tmp_path / "store/sorted/dataset.toml").write_text('key = ["step"]\n')
+    table = pa.table({"step": [3, 1, 2], "loss": [0.3, 0.1, 0.2]})
+    pq.write_table(table, tmp_path / "given.parquet")
+    done(bt("publish", "sorted", tmp_path / "given.parquet"))
+    said = done(bt("export", "sorted", tmp_path / "out.parquet"))
+    assert said.startswith(f"sorted: v1 is in {tmp_path / 'out.parquet'}, 3 rows, ")
+    assert pq.read_table(tmp_path / "out.parquet").equals(table)
+    assert "--force writes over it" in error(bt("export", "sorted", tmp_path / "out.parquet"), 1)
+    done(bt("export", "sweep", tmp_path / "out.parquet", "--version", "v2", "--force"))
+    assert pq.read_table(tmp_path / "out.parquet")["loss"].to_pylist() == [2.5, 2.25, 2.125]
+    assert "there is no folder" in error(bt("export", "sweep", tmp_path / "none" / "out.parquet"), 1)
