@@ -8,6 +8,7 @@ import base64
 import builtins
 import hashlib
 import io
+import logging
 import threading
 import time
 from collections.abc import Generator, Iterator
@@ -25,6 +26,8 @@ from engine.store.s3_client import Patience
 from engine.store.s3_errors import CLIENT_ERRORS, code_of, is_denied, status_of, translate
 from engine.store.s3_objects import Objects, exactly, some
 from engine.store.staging import CHUNK_BYTES, STALE_S, UnsettledFileError, changed, remove_stale
+
+_log = logging.getLogger(__name__)
 
 # Ours, at the top of a store: no dataset can have this name. The first holds one byte from the first publish on; the
 # second never holds anything.
@@ -158,7 +161,19 @@ class S3Store:
     def fetch(self, key: str, etag: str, into: Path, progress: Progress | None = None) -> Staged:
         check_key(key)
         name = key.rpartition("/")[2]
-        digest = hashlib.sha256()
+        first, fits = self._fetch(key, etag, into, name, progress)
+        if fits:
+            return first
+        _log.warning("%s did not arrive as its etag says, and is fetched again", name)
+        into.unlink()
+        again, fits = self._fetch(key, etag, into, name, progress)
+        if not self._objects.settle(fits, again.sha256 == first.sha256):
+            raise StoreError(f"{name} cannot be read: what arrived was damaged on the way, again and again")
+        return again
+
+    def _fetch(self, key: str, etag: str, into: Path, name: str, progress: Progress | None) -> tuple[Staged, bool]:
+        """The copy, and whether the etag says nothing against it."""
+        digest, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         copied = 0
 
         def take(writer: IO[bytes]) -> None:
@@ -169,6 +184,7 @@ class S3Store:
                 except OSError as error:
                     raise StoreError(f"the store cannot take a copy of {name}: {error.strerror}") from error
                 digest.update(chunk)
+                md5.update(chunk)
                 copied += len(chunk)
                 if progress is not None:
                     progress("copy", copied, size)
@@ -179,7 +195,7 @@ class S3Store:
             raise StoreError(f"the store cannot take a copy of {name}: {error.strerror}") from error
         with writer:
             self._objects.retried(lambda: take(writer), f"{name} cannot be read")
-        return Staged(into, copied, digest.hexdigest())
+        return Staged(into, copied, digest.hexdigest()), self._objects.fits(etag, md5)
 
     def list(self, prefix: str) -> tuple[str, ...]:
         folders: builtins.list[str] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from engine.store.s3_client import Client, Patience, make_client
 from engine.store.s3_errors import CLIENT_ERRORS, code_of, translate
 
 _log = logging.getLogger(__name__)
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _Result = TypeVar("_Result")
 
 
@@ -28,6 +31,7 @@ class Objects:
         self._location = location
         self._patience = patience
         self._client: Client | None = None
+        self._hashes = True  # whether etags may be MD5
         self._lock = threading.Lock()
 
     @property
@@ -59,14 +63,37 @@ class Objects:
         except urllib3.exceptions.HTTPError as error:  # the body of a refusal broke off, which the client lets through
             raise BrokenBodyError from boto.ResponseStreamingError(error=error)
         except boto.ClientError as error:
-            if code_of(error).isdigit():  # a refusal that does not say why: what is left of one that was damaged
+            if (
+                code_of(error) == "404"
+            ):  # not what is missing, key or bucket: what is left of an answer that was damaged
                 raise BrokenBodyError from error
             raise
 
     def body(self, key: str) -> bytes:
+        data, is_whole = self._body(key)
+        if is_whole:
+            return data
+        again, is_whole = self._body(key)
+        if not self.settle(is_whole, again == data):
+            raise BrokenBodyError from damaged()
+        return again
+
+    def _body(self, key: str) -> tuple[bytes, bool]:
         response = self.get(key)
         with closing(response["Body"]) as body:
-            return exactly(body, response["ContentLength"])
+            data = exactly(body, response["ContentLength"])
+        return data, self.fits(response["ETag"].strip('"'), hashlib.md5(data, usedforsecurity=False))
+
+    def fits(self, etag: str, md5: Any) -> bool:
+        """Whether an etag says nothing against an object's bytes. Those of what came in parts, or lies encrypted with
+        keys of its own, are no hashes of them."""
+        return not self._hashes or not _MD5.fullmatch(etag) or bool(md5.hexdigest() == etag)
+
+    def settle(self, fits: bool, is_same: bool) -> bool:
+        """Whether bytes that were read a second time are right; the first ones did not fit the etag."""
+        if not fits and is_same:
+            self._hashes = False  # damage is not the same twice: the etags here are of another kind
+        return fits or is_same
 
     def do(self, what: str, deed: str, operation: str, **arguments: Any) -> Any:
         """One request, its errors translated."""
@@ -111,6 +138,11 @@ class Objects:
 
 class BrokenBodyError(Exception):
     """An answer that broke off after it began; its cause says how."""
+
+
+def damaged() -> boto.BotoCoreError:
+    """What the client would raise, if it looked at the bytes that arrive."""
+    return boto.ResponseStreamingError(error="the bytes are not those of the etag")
 
 
 def some(body: Any, length: int) -> bytes:
