@@ -86,17 +86,26 @@ def _psutil_process(pid: int) -> Any:
 
 
 @contextlib.contextmanager
-def our_server(store: Path, scratch: Path, *, keeps_answers: bool = False) -> Iterator[Server]:
+def our_server(
+    store: Path | str,
+    scratch: Path,
+    *,
+    keeps_answers: bool = False,
+    name: str = "ours",
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """This project's server over a store, with default settings but for the cache of answers, which is off.
 
-    A repeated URL would otherwise measure the cache. ``keeps_answers`` leaves it on, as users have it.
+    A repeated URL would otherwise measure the cache. ``keeps_answers`` leaves it on, as users have it. ``settings`` are
+    further variables of its environment.
     """
-    environment = {
+    given = {
         "BT_STORE": str(store),
         "BT_ENV_FILE": "none",
         **({} if keeps_answers else {"BT_RESULTS_CACHE": "0"}),
+        **(settings or {}),
     }
-    with _serve("ours", ["-m", "server", "serve"], environment, scratch, "/api/health") as server:
+    with _serve(name, ["-m", "server", "serve"], given, scratch, "/api/health") as server:
         yield server
 
 
@@ -111,7 +120,7 @@ def run_cli(arguments: list[str], store: Path, scratch: Path) -> None:
     """One command of our command line; raises ServerError with its words when it fails."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "server", *arguments],
-        env=_environment({"BT_STORE": str(store)}),
+        env=environment({"BT_STORE": str(store)}),
         cwd=scratch,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -132,7 +141,7 @@ def _serve(name: str, command: list[str], extra: Mapping[str, str], scratch: Pat
         # The scratch folder is the working folder, so that no .env of the user's is read.
         process = subprocess.Popen(
             [sys.executable, "-P", *arguments],
-            env=_environment({**extra, "PORT": str(port)}),
+            env=environment({**extra, "PORT": str(port)}),
             cwd=scratch,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -143,12 +152,13 @@ def _serve(name: str, command: list[str], extra: Mapping[str, str], scratch: Pat
         _wait_until_up(server, health)
         yield server
     finally:
-        _end(process)
+        end(process)
 
 
-def _environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """The user's, without settings of ours, and with this checkout importable."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("BT_", "DATABASE_URL", "PORT"))}
+def environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """The user's, without settings of ours or keys to a bucket, and with this checkout importable."""
+    theirs = ("BT_", "AWS_", "DATABASE_URL", "PORT")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(theirs)}
     path = os.pathsep.join(filter(None, [kept.get("PYTHONPATH"), str(CHECKOUT)]))
     return {**kept, "PYTHONPATH": path, **extra}
 
@@ -179,7 +189,8 @@ def _wait_until_up(server: Server, path: str) -> None:
         time.sleep(0.05)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Politely first."""
     process.terminate()
     try:
         process.wait(STOP_TIMEOUT_S)

@@ -57,7 +57,7 @@ _LATENCY_HEAD = (
 
 
 def _latency(results: Results) -> str:
-    return _table(_LATENCY_HEAD, [_latency_row(results, one) for one in results.outcomes if one.ours.blocks])
+    return table(_LATENCY_HEAD, [_latency_row(results, one) for one in results.outcomes if one.ours.blocks])
 
 
 def _latency_row(results: Results, outcome: Outcome) -> list[str]:
@@ -96,13 +96,13 @@ def _throughput(results: Results) -> str:
             for series in (outcome.ours, seed)
         ]
         rows.append([outcome.scenario.name, *cells])
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _memory(results: Results) -> str:
     counts = sorted({clients for memory in results.memory.values() for clients in memory.clients})
     head = ("server", "idle", "views, one client", "full loads", *(_clients(count) for count in counts), "peak")
-    return _table(head, [[name, *_memory_cells(memory, counts)] for name, memory in results.memory.items()])
+    return table(head, [[name, *_memory_cells(memory, counts)] for name, memory in results.memory.items()])
 
 
 def _clients(count: int) -> str:
@@ -156,6 +156,7 @@ def _number(value: float | None) -> str:
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """In Markdown, all columns but the first to the right."""
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

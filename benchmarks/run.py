@@ -38,6 +38,10 @@ def main(argv: list[str]) -> int:
         0; 1 when a scenario failed or the servers disagree; 2 when the arguments or the environment are wrong; 130 when
         it was interrupted. A missed expectation is reported, and is no failure: machines differ.
     """
+    if "--object-storage" in argv:  # a benchmark of its own, with its own arguments
+        from benchmarks.object_storage.run import main as object_storage
+
+        return object_storage([argument for argument in argv if argument != "--object-storage"])
     arguments = _parser().parse_args(argv)
     if arguments.list:
         for scenario in SCENARIOS:
@@ -128,6 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--no-seed", action="store_true", help="this server alone")
     parser.add_argument("--store", type=Path, metavar="FOLDER", help="a store that holds datadecide and ft-matched")
     parser.add_argument("--list", action="store_true", help="the scenarios, and nothing else")
+    parser.add_argument("--object-storage", action="store_true", help="another benchmark: a bucket (see its --help)")
     return parser
 
 

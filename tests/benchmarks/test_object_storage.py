@@ -25,7 +25,7 @@ from benchmarks.object_storage.steady import measure_refresh, measure_warm
 from benchmarks.object_storage.systems import difference
 from tests.object_storage.proxy import Seen
 
-TINY = Plan(1, 1, 1, 1 << 20, repeat=1, warm=2, watch_s=1.5, blocks=1, effort=Effort(2, 2, 1.0))
+TINY = Plan(1, 1, 1, 1 << 20, repeat=1, warm=2, poll_s=0.2, watch_s=1, blocks=1, effort=Effort(2, 2, 1.0))
 MATERIAL = Material("tiny", 2)
 ABOUT = {
     "at": "2026-01-02T03:04:05+00:00",
@@ -78,9 +78,12 @@ def test_publishing_says_what_it_stored_and_where_the_time_went(bench: Bench) ->
     assert record["files"] == len(bench.files["tiny"]) == 1
     assert record["stored_bytes"] == bench.files["tiny"][0].size > 500_000
     assert record["peak_bytes"] > 50_000_000
-    steps = [record[f"{step}_s"] for step in ("start", "check", "sort", "write", "describe", "upload", "end")]
-    assert all(isinstance(step, float) and step >= 0 for step in steps)
-    assert sum(steps) == pytest.approx(record["seconds"])
+    steps = {step: record[f"{step}_s"] for step in ("start", "check", "sort", "write", "describe", "upload", "end")}
+    known = {step: seconds for step, seconds in steps.items() if seconds is not None}
+    assert {"start", "upload", "end"} <= set(known)  # a step that is over at once may go unsaid
+    assert record["peak_step"] in known
+    assert all(seconds >= 0 for seconds in known.values())
+    assert sum(known.values()) == pytest.approx(record["seconds"])
 
 
 def test_all_systems_agree_and_what_they_fetch_is_plausible(bench: Bench) -> None:
@@ -94,11 +97,11 @@ def test_all_systems_agree_and_what_they_fetch_is_plausible(bench: Bench) -> Non
     }
     for (system, _), record in records.items():
         assert record["warm_requests"] == (0 if system == "ours" else pytest.approx(record["warm_requests"]))
-        everything = record["start_bytes"] + record["settled_bytes"]
-        assert 20_000 < everything < 3 * file.size
+        assert 20_000 < record["settled_bytes"] < 3 * file.size
+        assert record["fetched_bytes"] <= record["settled_bytes"]
         assert record["peak_bytes"] > 50_000_000
     ours = records["ours", "group-by"]
-    assert ours["start_bytes"] + ours["settled_bytes"] >= file.size
+    assert ours["settled_bytes"] >= file.size
     answers = {question.kind: rows for question, rows in bench.answers.items()}
     assert {kind: len(rows) for kind, rows in answers.items()} == {"one-metric": 1_050, "group-by": 60 * 14}
     assert sum(row[3] for row in answers["group-by"]) == MATERIAL.rows
@@ -112,8 +115,8 @@ def test_a_dataset_larger_than_the_cache_is_answered_alike(bench: Bench) -> None
     assert bench.findings.problems == []
     (table,) = (table for table in bench.findings.tables if table.name == "large")
     ours = [record for record in table.records if record["system"] == "ours"]
-    assert len(ours) == len(table.records) / 2 == 6
-    assert ours[0]["matching_bytes"] == bench.files["tiny"][0].size
+    assert len(ours) == len(table.records) / 2 == 7
+    assert ours[1]["matching_bytes"] == bench.files["tiny"][0].size
 
 
 def test_polls_and_warm_answers_are_counted(bench: Bench) -> None:
