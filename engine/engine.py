@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +138,7 @@ class Engine:
             self._definition_of,
             config.schema_policy,
             logs=self._logs,
-            describe=partial(describe_values, self.database),
+            describe=describe_values,
         )
         self._lifecycle = Lifecycle(self.store, self._logs)
         self._ingestor = Ingestor(
@@ -405,8 +404,12 @@ class Engine:
     def lazily(self, prepared: Prepared) -> duckdb.DuckDBPyRelation:
         """A prepared request as a relation of DuckDB that runs when its user says so. It keeps hold of its files."""
         scan = self.scan(prepared.version, prepared.plan)
-        compiled = compile_plan(prepared.plan, scan.relation, self._pivot_values(prepared, scan))
-        relation = self.database.relation(compiled.sql, compiled.params)
+        try:
+            compiled = compile_plan(prepared.plan, scan.relation, self._pivot_values(prepared, scan))
+            relation = self.database.relation(compiled.sql, compiled.params)
+        except BaseException:
+            scan.close()
+            raise
         self._lent.append(scan)
         return relation
 

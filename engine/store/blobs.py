@@ -19,13 +19,14 @@ from engine.store.pins import Pin
 from engine.store.prefetch import Prefetcher
 from engine.store.protocol import ObjectStat
 from engine.store.ranges import BlockReader
-from engine.store.records import FileEntry
+from engine.store.records import BLOCK_BYTES, FileEntry
 from engine.store.verify import FolderStore, verify_blob
 
 if TYPE_CHECKING:
     from engine.store.filesystem import BlobFileSystem
 
 MAX_IDLE_NAMES = 100_000  # files that no lease names now; a lazy relation of a notebook may still read them
+SMALL_BYTES = 2 * BLOCK_BYTES  # a file up to this size is fetched whole also for its footer
 THRASH_S = 30.0  # a file that was fetched for reading and thrown away again within that time is read by ranges
 
 
@@ -204,8 +205,18 @@ class CachedBlobs:
         return self._names.get(name)
 
     def read(self, entry: FileEntry, start: int, length: int) -> bytes:
-        """A piece of a file, for the file system: from the cache if it can be there, or else from the object."""
-        pin = self._pin_to_read(entry)
+        """A piece of a file, for the file system: from the cache if it can be there, or else from the object.
+
+        For its footer alone no file is fetched: many of them are opened before the first of them is read.
+        """
+        pin = None
+        if self._ranges.is_in_tail(entry, start) and footprint(entry.size) > SMALL_BYTES:
+            with suppress(NoRoomError):
+                pin = self._cache.pin_cached(entry)
+            if pin is None:
+                return self._ranges.read_tail(entry, start, length)
+        else:
+            pin = self._pin_to_read(entry)
         if pin is None:
             return self._ranges.read(entry, start, length)
         try:

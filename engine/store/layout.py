@@ -151,7 +151,7 @@ class _Work:
         path = self.new_file()
         moved, done, groups = False, 0, 0
         with (
-            self._sorter() as database,
+            sorter(self.database, self.inspection.rows, [self.staged.path], self.new_file, self.limits) as database,
             database.stream(sql, [*parameters, str(self.staged.path)], timeout_s=SCAN_TIMEOUT_S) as rows,
             _order_writer(path) as writer,
         ):
@@ -236,20 +236,6 @@ class _Work:
         write_inverse(order.staged.path, path, self.new_file())
         return path
 
-    @contextmanager
-    def _sorter(self) -> Iterator[Database]:
-        """A database to sort in: for many rows one that spills early, whose memory is gone when it is closed."""
-        if self.inspection.rows <= self.limits.sort_rows:
-            yield self.database
-            return
-        folder = self.new_file().with_suffix(".spill")
-        database = Database([self.staged.path.parent], temp_directory=folder, memory_limit_bytes=self.limits.sort_bytes)
-        try:
-            yield database
-        finally:
-            database.close()
-            shutil.rmtree(folder, ignore_errors=True)
-
     def _position(self) -> str:
         names = {field.name.casefold() for field in self.inspection.schema}
         return "row_number() OVER () - 1" if "file_row_number" in names else "file_row_number"
@@ -258,6 +244,25 @@ class _Work:
         """A name that no column has."""
         names = {field.name.casefold() for field in self.inspection.schema}
         return next(name for number in itertools.count() if (name := f"{PLACE}{number or ''}") not in names)
+
+
+@contextmanager
+def sorter(
+    database: Database, rows: int, paths: Sequence[Path], new_file: NewFile, limits: Limits | None
+) -> Iterator[Database]:
+    """A database to sort and group these files in: for many rows one that spills early, whose memory is gone after."""
+    limits = limits or Limits()
+    if rows <= limits.sort_rows:
+        yield database
+        return
+    folder = new_file().with_suffix(".spill")
+    folders = list(dict.fromkeys(path.parent for path in paths))
+    private = Database(folders, temp_directory=folder, memory_limit_bytes=limits.sort_bytes)
+    try:
+        yield private
+    finally:
+        private.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _with_places(rows: Iterator[pa.RecordBatch], order: Path, name: str) -> Iterator[pa.RecordBatch]:

@@ -11,18 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from engine.connection import Database
-from engine.errors import EngineError
+from engine.errors import EngineError, StoreError
 from engine.store.convert import convert_to_parquet
 from engine.store.facts import encode_facts, facts_of_file
 from engine.store.inspect import Inspection, inspect_parquet
-from engine.store.layout import Layout, lay_out, sort_columns
+from engine.store.layout import Layout, lay_out, sort_columns, sorter
 from engine.store.protocol import Progress, Staged
 from engine.store.records import Original, SchemaField, Source, content_id_of
 from engine.store.rows import Limits
 from engine.store.staging import hash_file
 
-#: Given dataset, definition, schema, the files and their rows: the facts that only a query can find; see ``facts.py``.
-Describe = Callable[[str, str | None, tuple[SchemaField, ...], Sequence[Path], int], Mapping[str, Any]]
+#: Given a database, dataset, definition, schema, the files and their rows: the facts that only a query can find; see
+#: ``facts.py``.
+Describe = Callable[[Database, str, str | None, tuple[SchemaField, ...], Sequence[Path], int], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,17 @@ class Preparation:
         if self._describe is not None:
             with suppress(EngineError):  # readers find it out for themselves then
                 given = self.given
-                found = self._describe(given.dataset, given.definition, schema, layout.paths, self.inspection.rows)
+                with sorter(
+                    self._database, self.inspection.rows, layout.paths, self.new_file, self._limits
+                ) as database:
+                    found = self._describe(
+                        database, given.dataset, given.definition, schema, layout.paths, self.inspection.rows
+                    )
         data, path = encode_facts(files, found), self.new_file()
-        path.write_bytes(data)
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            raise StoreError(f"the files of the version cannot be written: {error.strerror}") from error
         return Files(layout, Staged(path, len(data), sha256(data).hexdigest()))
 
     @property

@@ -13,6 +13,8 @@ from engine.store.records import BLOCK_BYTES, FileEntry
 
 KEEP_BLOCKS = 4
 KEEP_DIGESTS = 4096  # files
+TAIL_BYTES = 1 << 20  # of the end of a file, where parquet has its footer
+KEEP_TAILS = 32
 
 
 class BlockReader:
@@ -34,6 +36,7 @@ class BlockReader:
         self._block_bytes = block_bytes
         self._blocks: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         self._digests: OrderedDict[str, tuple[bytes, ...]] = OrderedDict()
+        self._tails: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._fetching = [threading.Lock() for _ in range(16)]
         self.fetched_bytes = 0
@@ -76,6 +79,24 @@ class BlockReader:
             block = self._block(entry, number)
             parts.append(block[max(0, start - begin) : max(0, start + length - begin)])
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def is_in_tail(self, entry: FileEntry, start: int) -> bool:
+        return start >= max(0, entry.size - TAIL_BYTES)
+
+    def read_tail(self, entry: FileEntry, start: int, length: int) -> bytes:
+        """The same for what ``is_in_tail``, which is remembered apart: a query reads the ends of all files first."""
+        with self._lock:
+            tail = self._tails.get(entry.sha256)
+            if tail is not None:
+                self._tails.move_to_end(entry.sha256)
+        begin = max(0, entry.size - TAIL_BYTES)
+        if tail is None:
+            tail = self.read(entry, begin, entry.size - begin)
+            with self._lock:
+                self._tails[entry.sha256] = tail
+                while len(self._tails) > KEEP_TAILS:
+                    self._tails.popitem(last=False)
+        return tail[start - begin : start - begin + length]
 
     def _block(self, entry: FileEntry, number: int) -> bytes:
         name = (entry.sha256, number)

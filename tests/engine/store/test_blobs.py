@@ -199,10 +199,24 @@ def test_ranges_are_checked_by_what_the_log_has_of_them(objects: Objects, folder
     objects.after = lambda key, start, data: b"!" + data[1:]
     assert blobs.read(entry, 2 * BLOCK_BYTES, 5) == data[-5:], "from memory"
     with pytest.raises(CorruptVersionError, match=f"{entry.key} is damaged"):
-        blobs.read(entry, BLOCK_BYTES, 9)
+        blobs.read(entry, 0, 9)
     small = objects.put(2, 5)
     with pytest.raises(CorruptVersionError, match="damaged"):
         CachedBlobs(objects, DiskCache(folder, 1)).read(small, 0, 5)
+    blobs.close()
+
+
+def test_for_its_end_alone_no_file_is_fetched(objects: Objects, folder: Path) -> None:
+    """DuckDB reads the footers of all files of a query before the first of them."""
+    size = 3 * BLOCK_BYTES
+    entries = [objects.put(seed, size) for seed in range(3)]
+    blobs = CachedBlobs(objects, DiskCache(folder, 3 * size))
+    for _ in range(2):
+        for entry in entries:
+            assert blobs.read(entry, size - 8, 8) == objects.content[entry.key][-8:]
+    assert objects.bytes_asked == 3 * BLOCK_BYTES
+    assert blobs.read(entries[0], 0, 5) == objects.content[entries[0].key][:5]
+    assert files(folder, "blobs") == [f"{entries[0].sha256}.parquet"]
     blobs.close()
 
 

@@ -32,7 +32,7 @@ from engine.store.facts import parse_facts
 from engine.store.records import FileEntry, Original, Publish, SchemaDiff
 from engine.store.rows import Limits
 from engine.store.staging import UnsettledFileError
-from tests.engine.store.support import Process, Witness, current_of, read_log, sha256, write_parquet
+from tests.engine.store.support import FaultyStore, Process, Witness, current_of, read_log, sha256, write_parquet
 
 TABLE = pa.table({"step": [1, 2, 3], "name": ["a", "b,c", None], "value": [0.5, None, float("nan")]})
 
@@ -488,7 +488,7 @@ def cutting(store: LocalStore, database: Database) -> Publisher:
     )
 
 
-def describe(dataset: str, definition: str | None, schema: Any, paths: Any, rows: int) -> dict[str, Any]:
+def describe(database: Any, dataset: str, definition: str | None, schema: Any, *files: Any) -> dict[str, Any]:
     return {"values": {}, "keys": [{"declared": ["step"], "candidates": [], "key": ["step"]}]}
 
 
@@ -689,3 +689,32 @@ def test_names_that_are_always_taken(root: Path, database: Database, tmp_path: P
     with pytest.raises(StoreError, match="never used before"):
         Process(store, database).publisher.publish("d", write_parquet(tmp_path / "a.parquet"))
     assert not (root / "d/_bt/log").exists()
+
+
+class LateStore(FaultyStore):
+    """Refuses the first record, and stores it all the same, once the publisher has begun anew."""
+
+    late: tuple[str, bytes | Path] | None = None
+    looks = 0
+
+    def put_if_absent(self, key: str, content: bytes | Path) -> bool:
+        if "/log/" in key and self.late is None:
+            self.late = key, content
+            return False
+        return super().put_if_absent(key, content)
+
+    def read(self, key: str) -> bytes | None:
+        if self.late is not None and key == self.late[0]:
+            self.looks += 1
+            if self.looks == 2:
+                assert super().put_if_absent(*self.late)
+        return super().read(key)
+
+
+def test_the_files_of_a_record_that_arrives_late_stay(store: LocalStore, database: Database, tmp_path: Path) -> None:
+    publisher = Publisher(LateStore(store), database, lambda name: None)
+    outcome = publisher.publish("d", write_parquet(tmp_path / "a.parquet"))
+    assert outcome.created and outcome.version.number == 1
+    assert DatasetLog(store, "d").refresh().current == outcome.version
+    for file in outcome.version.all_files:
+        verify_blob(store, file)
