@@ -188,11 +188,13 @@ class Rows:
                 return
             self._done = True
             self._first = None
-            if self._reader is not None:
-                self._reader.close()
-                self._reader = None
-            self._cursor.close()
-            self._release()
+            try:
+                if self._reader is not None:
+                    self._reader.close()
+                    self._reader = None
+                self._cursor.close()
+            finally:
+                self._release()
         finally:
             self._lock.release()
 

@@ -374,8 +374,6 @@ class Engine:
             pivot_values = self._pivot_values(prepared, scan)
             compiled = compile_plan(_with_one_more(plan), scan.relation, pivot_values)
             count = self._counter(prepared)
-            if plan.limit is None and version.version.rows > self.config.max_rows:
-                self._refuse_too_large(count() - plan.offset)
             extras = self._extras(prepared, compiled, scan)
         except BaseException:
             scan.close()
@@ -385,7 +383,11 @@ class Engine:
         identity = Identity(version.dataset, version.version.name, version.content_id, plan.query_id)
         rows = self.database.stream(compiled.sql, compiled.params, started=started, ended=scan.close)
         try:
-            return ResultStream(identity, rows, _with_units(prepared, compiled.columns, pivot_values), page, extras)
+            stream = ResultStream(identity, rows, _with_units(prepared, compiled.columns, pivot_values), page, extras)
+            # Most answers are small, whatever they were made of: only for a long one this counts, and reads all again.
+            if plan.limit is None and version.version.rows > self.config.max_rows:
+                self._refuse_too_large(stream.count())
+            return stream
         except BaseException:
             rows.close()
             raise

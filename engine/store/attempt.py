@@ -141,9 +141,12 @@ class Attempt:
             facts=facts,
         )
 
-    def discard(self) -> None:
-        """Remove the blobs that turned out not to be needed. No record was ever stored that names them."""
+    def discard(self, state: DatasetState) -> None:
+        """Remove the blobs that turned out not to be needed: those that no record of the newest state names."""
+        named = {file.key for version in state.versions for file in version.all_files}
         for entry in self._stored.values():
+            if entry.key in named:
+                continue
             with suppress(EngineError):  # an orphan does no harm
                 self._store.delete(entry.key)
 

@@ -19,9 +19,11 @@ from engine.store.protocol import Store
 from engine.store.records import Body, Record, decode_record, encode_record
 from engine.store.state import DatasetState, apply
 
-PATIENCE_S = 60.0  # how long one writer goes on trying against others
+PATIENCE_S = 60.0  # how long one writer goes on trying against others, from when one of them was first
 LONGEST_PAUSE_S = 0.25
 STALE_S = 60.0  # how much longer a state answers while the store cannot be reached
+WAIT_S = 1.0  # how long a request that has such a state waits for somebody else's refresh
+RETRY_S = 5.0  # how long after a refresh failed nobody who has such a state tries it again
 READ_AHEAD = 16  # records that are read at once when many are new, each of them a request to a bucket
 
 #: What a dataset without a log offers, if anything: see ``unlogged.py``.
@@ -42,6 +44,7 @@ class DatasetLog:
         self._state = DatasetState(dataset)
         self._checked = False
         self._refreshed_at = float("-inf")
+        self._failed_at = float("-inf")
         self._lock = threading.Lock()
 
     @property
@@ -64,22 +67,35 @@ class DatasetLog:
     def recent(self, max_age_s: float) -> DatasetState:
         """The state as of at most ``max_age_s`` ago; read anew when it is older. Raises what ``refresh`` raises.
 
-        When the store cannot be reached, a state that was read not long ago still answers.
+        When the store cannot be reached, or does not answer soon, a state that was read not long ago still answers.
         """
-        if time.monotonic() - self._refreshed_at <= max_age_s:
+        age_s = time.monotonic() - self._refreshed_at
+        if age_s <= max_age_s:
             return self._state
-        with self._lock:
+        may_be_stale = age_s <= max_age_s + STALE_S
+        if may_be_stale and time.monotonic() - self._failed_at <= min(RETRY_S, max_age_s):
+            return self._state
+        # One refresh of a store that does not answer takes minutes, and all requests would stand in line for it.
+        if not self._lock.acquire(timeout=WAIT_S if may_be_stale else -1):
+            return self._state
+        try:
             age_s = time.monotonic() - self._refreshed_at
             if age_s <= max_age_s:  # while this thread waited, another one read it
+                return self._state
+            may_be_stale = age_s <= max_age_s + STALE_S
+            if may_be_stale and time.monotonic() - self._failed_at <= min(RETRY_S, max_age_s):
                 return self._state
             try:
                 return self._refresh()
             except CorruptVersionError:
                 raise
             except StoreError:
-                if age_s <= max_age_s + STALE_S:
+                self._failed_at = time.monotonic()
+                if may_be_stale:
                     return self._state
                 raise
+        finally:
+            self._lock.release()
 
     def _refresh(self) -> DatasetState:
         started = time.monotonic()
@@ -136,10 +152,13 @@ class DatasetLog:
             The store failed, twice; whether the record is in the log, the next refresh will say.
         """
         nonce = secrets.token_hex(16)
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = None  # counts from the first lost race: what ``write`` takes for a large upload is no contention
         pause_s = 0.002
+        refused: Record | None = None
         while True:
             state = self.refresh()
+            if refused is not None and state.seq >= refused.seq and self._is_ours(refused):
+                return refused  # what was in its way was its own first try, which had not arrived yet
             body = write(state)
             if body is None:
                 return None
@@ -156,6 +175,8 @@ class DatasetLog:
             if self._put(record):
                 self._advance(record)
                 return record
+            refused = record
+            deadline = deadline or time.monotonic() + PATIENCE_S
             if time.monotonic() > deadline:
                 raise ContentionError(f"others keep writing to {self.dataset}; try again in a moment")
             time.sleep(random.uniform(0, pause_s))

@@ -293,7 +293,7 @@ class Publisher:
             version = _published(log, record)
             changes = version.diff.describe()
             return PublishOutcome(version, created=True, warnings=(*warnings, *prepared.warnings, *changes))
-        attempt.discard()
+        attempt.discard(log.state)
         if attempt.existing is None:
             raise StoreError(f"nothing was published to {dataset}")  # not reached: no record means that one exists
         return PublishOutcome(attempt.existing, created=False, warnings=warnings)

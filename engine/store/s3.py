@@ -338,7 +338,8 @@ class S3Store:
         # Where a second PUT replaces the first, two publishers would each believe that they won.
         if self._conditional:
             return
-        if self._put(_CONDITIONAL, b".") and self._put(_CONDITIONAL, b"."):
+        # Of another content: a try whose answer got lost, and that is found there, must not pass for a second success.
+        if self._put(_CONDITIONAL, b".") and self._put(_CONDITIONAL, b"!"):
             raise StoreError(
                 "this object storage ignores If-None-Match, without which a version cannot be published safely; use "
                 "a newer one"

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pytest
 
 from engine import Aggregate, Condition, Engine, Not, Or, Query, QueryRequest
+from engine.versions import Scan
 from queries.body import parse_body
-from queries.errors import GrammarError, UnknownColumnError
+from queries.errors import GrammarError, LimitExceededError, UnknownColumnError
 from queries.url import parse_query
 from tests.engine.support import DEFINITION, Lab, sweep
 
@@ -254,3 +255,12 @@ def test_a_definition_beside_the_data(tmp_path: Path) -> None:
     with Engine.open(tmp_path, definitions=None) as engine:
         engine.publish("sweep", sweep())
         assert engine.dataset("sweep").where(data_source="C4").run().meta.total == 24
+
+
+def test_a_lazy_relation_that_cannot_be_made_holds_no_files(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Scan] = []
+    monkeypatch.setattr(Scan, "close", closed.append)
+    monkeypatch.setattr("engine.engine.MAX_PIVOT_COLUMNS", 1)
+    with pytest.raises(LimitExceededError):
+        lab.query().pivot("metric").relation()
+    assert len(closed) == 1

@@ -273,6 +273,9 @@ class FaultProxy:
             source = upstream.reader
         if size is None:
             answer.headers.append(("Connection", "close"))
+        noted = fault is None and size is not None
+        if noted:  # before the client has it, who may count at once
+            self._note(method, path, status, sent, size or 0)
         client.sendall(answer.encode())
         passed = 0
         try:
@@ -280,7 +283,8 @@ class FaultProxy:
                 self._shaped(client, chunk, passed, fault)
                 passed += len(chunk)
         finally:
-            self._note(method, path, status, sent, passed)
+            if not noted:
+                self._note(method, path, status, sent, passed)
             if is_last or size is None or passed != size:
                 upstream.close()
         return size is not None

@@ -273,3 +273,27 @@ def test_storms(baseline: Witness, tmp_path: Path, record_property: Callable[[st
     record_property("tried", dict(counts))
     print(dict(counts))  # noqa: T201
     assert counts["acknowledged"] and counts["right answers"] and counts["faults"] > 50
+
+
+@pytest.mark.parametrize("what", ["results.csv", "dataset.toml"])
+def test_a_drop_that_arrives_damaged(
+    baseline: Witness, tmp_path: Path, what: str, record_property: Callable[[str, object], None]
+) -> None:
+    """Nobody recorded a hash of what researchers own: its etag has to do."""
+    content = csv(7) if what == "results.csv" else b"title = 'seven'\n"
+    tried = range(0, len(content), 5)
+    with trial_of(baseline, tmp_path, f"damaged-{what}") as trial:
+        for at in tried:
+            key = f"d{at}/{what}"
+            trial.home.drop(f"d{at}/results.csv", csv(7), 0)
+            trial.home.drop(key, content, 0)
+            with trial.engine("a") as engine:
+                fault = trial.proxy.add("flip", method="GET", path=key, at=at)
+                (event,) = engine.poll(f"d{at}")
+                assert fault.hits == 1
+                assert event.version is not None
+                result = engine.run(engine.prepare(QueryRequest(dataset=f"d{at}")))
+                assert result.table["value"].to_pylist() == [7.5, 7.25, 7.125]
+                assert event.version.definition == (None if what == "results.csv" else content.decode())
+            trial.proxy.clear()
+    record_property("tried", len(tried))

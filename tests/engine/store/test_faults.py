@@ -1,15 +1,12 @@
 """A process may be killed, or its store may fail, at any step: what was acknowledged stays, and nothing else appears.
 
-Every step of every operation in turn, on both homes; every call to the operating system; and real processes that are
-really killed. ``test_machine.py`` has random histories. What must hold is in SPEC 7: ``witness.py``.
+Every step of every operation in turn, on both homes, and every call to the operating system. ``test_machine.py`` has
+random histories, ``tests/object_storage`` real processes and bad networks. What must hold: SPEC 7, in ``witness.py``.
 """
 
 from __future__ import annotations
 
 import os
-import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,11 +20,11 @@ import pytest
 
 from engine.connection import Database
 from engine.errors import CorruptVersionError, EngineError, StoreError
-from engine.store import DatasetLog, LocalStore, Version, verify_blob
+from engine.store import DatasetLog, LocalStore, Version
 from engine.store.rows import Limits
 from engine.versions import describe_values
 from tests.engine.store.homes import BucketHome, FolderHome, Home
-from tests.engine.store.support import FaultyStore, Killed, Process, Witness, sha256, write_parquet
+from tests.engine.store.support import FaultyStore, Killed, Process, Witness, write_parquet
 from tests.object_storage.servers import Server, fresh_bucket
 
 CSV = b"step,value\n1,0.5\n2,inf\n"
@@ -376,76 +373,6 @@ def test_every_system_call(
             break
     record_property("tried", step - 1)
     assert step > (4 if name == "gc" else 15)
-
-
-# Real processes, really killed.
-
-WORKER = """
-import sys, time
-from pathlib import Path
-from engine.connection import Database
-from engine.store import LocalStore
-from tests.engine.store.support import Process, place, write_parquet
-root, scratch, life = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-process = Process(LocalStore(root), Database([root]))
-process.clock.now = time.time() + 1000
-print("ready", flush=True)
-for turn in range(10_000):
-    seed = life * 10_000 + turn
-    if turn % 3 == 0:
-        place(root / "d/results.csv", b"step,value\\n1,%d.5\\n" % seed, process.clock() - 100 + turn / 1000)
-        versions = [event.version for event in process.ingestor.poll() if event.version]
-    elif turn % 3 == 1:
-        versions = [process.publisher.publish("d", write_parquet(scratch / "new.parquet", 20_000, seed=seed)).version]
-    else:
-        process.publisher.set_current("d", process.logs.of("d").state.versions[0].number)
-        versions = []
-    for version in versions:
-        print(version.number, version.content_id, flush=True)
-"""
-
-
-def lives(rng: random.Random, root: Path, scratch: Path) -> Iterator[list[str]]:
-    """What each of ten processes acknowledged before it was killed."""
-    for life in range(10):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(root), str(scratch), str(life)], stdout=subprocess.PIPE, text=True
-        )
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
-        lines = [process.stdout.readline() for _ in range(rng.randint(0, 6))]
-        time.sleep(rng.uniform(0.0, 0.05))
-        process.kill()
-        lines += process.communicate()[0].splitlines(keepends=True)
-        assert process.returncode == -9
-        yield [line for line in lines if line.endswith("\n")]
-
-
-def test_killed_processes(database: Database, tmp_path: Path) -> None:
-    root, scratch = tmp_path / "store", tmp_path / "scratch"
-    scratch.mkdir()
-    root.mkdir()
-    witness, reader = Witness(root), DatasetLog(LocalStore(root), "d")
-    acknowledged: dict[int, str] = {}
-    for lines in lives(random.Random(7), root, scratch):
-        acknowledged.update({int(line.split()[0]): line.split()[1] for line in lines})
-        witness.check()
-        seq = reader.state.seq
-        assert reader.refresh().seq >= seq
-    assert len(acknowledged) > 15, "they lived long enough to do something"
-    store = LocalStore(root)
-    state = Process(store, database).logs.of("d").refresh()
-    assert state == reader.refresh()
-    for number, content_id in acknowledged.items():
-        version = state.resolve(number)
-        assert version.content_id == content_id
-        assert sha256(verify_blob(store, version.files[0]).read_bytes()) == content_id
-    process = Process(store, database)
-    process.clock.now = time.time() + 10_000
-    process.ingestor.poll()
-    assert process.ingestor.poll() == []
-    witness.check()
-    # What the dead left in the scratch folder is bounded by one life each, and goes when it is a day old.
-    assert len(list((root / "d/_bt/tmp").iterdir())) <= 10 * 3
 
 
 def test_a_witness_notices(database: Database, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from engine.errors import CorruptVersionError, InvalidNameError, StoreError
 from engine.store import DatasetLog, LocalStore
+from engine.store import log as log_module
 from engine.store.keys import log_key
 from engine.store.records import Body, Rejection, Source, encode_record
 from engine.store.state import DatasetState
@@ -187,3 +189,84 @@ def test_losing_to_another_asks_again(store: LocalStore) -> None:
     assert record is not None and record.seq == 3
     assert asked == [0, 2]
     assert encode_record(record) == store.read(log_key("d", 3))
+
+
+class LateStore(FaultyStore):
+    """The first record that is put arrives only after the writer was refused, and has looked whether it is there."""
+
+    late: tuple[str, bytes | Path] | None = None
+    is_over = False
+
+    def put_if_absent(self, key: str, content: bytes | Path) -> bool:
+        if "/log/" in key and self.late is None and not self.is_over:
+            self.late = key, content
+            return False
+        return super().put_if_absent(key, content)
+
+    def read(self, key: str) -> bytes | None:
+        found = super().read(key)
+        if self.late is not None and key == self.late[0]:
+            late, self.late, self.is_over = self.late, None, True
+            assert super().put_if_absent(*late)
+        return found
+
+
+def test_a_record_that_arrives_after_it_was_refused(store: LocalStore) -> None:
+    """As when a first try is on its way still, and the service says 409 to the second."""
+    log = DatasetLog(LateStore(store), "d")
+    record = log.append(lambda state: note(1) if state.seq == 0 else None, by="me")
+    assert record is not None and record.seq == 1
+    assert DatasetLog(store, "d").refresh() == log.state
+
+
+def test_long_work_before_a_lost_race_is_no_contention(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_module, "PATIENCE_S", 0.05)
+    other = DatasetLog(store, "d")
+
+    def slow(state: DatasetState) -> Body:
+        if state.seq == 0:
+            time.sleep(0.1)
+            write(other)
+        return note(state.seq + 1)
+
+    record = DatasetLog(store, "d").append(slow, by="me")
+    assert record is not None and record.seq == 2
+
+
+class StuckStore(FaultyStore):
+    """Does not answer until it is told to, and then fails."""
+
+    def __init__(self, inner: LocalStore) -> None:
+        super().__init__(inner)
+        self.is_stuck = False
+        self.asked = 0
+        self.go = threading.Event()
+
+    def read(self, key: str) -> bytes | None:
+        if not self.is_stuck:
+            return super().read(key)
+        self.asked += 1
+        self.go.wait()
+        raise StoreError("it does not answer")
+
+
+def test_readers_do_not_stand_in_line_for_a_store_that_does_not_answer(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "WAIT_S", 0.05)
+    write(DatasetLog(store, "d"))
+    stuck = StuckStore(store)
+    log = DatasetLog(stuck, "d")
+    state = log.refresh()
+    stuck.is_stuck = True
+    first = threading.Thread(target=log.recent, args=(0.0,))
+    first.start()
+    while not stuck.asked:
+        time.sleep(0.001)
+    assert log.recent(0.0) is state, "while another one waits for the answer"
+    stuck.go.set()
+    first.join()
+    time.sleep(0.02)
+    assert log.recent(0.01) is state and stuck.asked == 2
+    time.sleep(0.002)
+    assert log.recent(0.01) is state and stuck.asked == 2, "it has just failed"

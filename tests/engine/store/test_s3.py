@@ -259,6 +259,18 @@ def test_a_service_that_ignores_the_condition(moto_bucket: Bucket, tmp_path: Pat
     store.close()
 
 
+def test_a_service_that_is_busy_does_not_seem_to_ignore_the_condition(
+    bucket: Bucket, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """A put that was made twice finds its own bytes there, which tells nothing of the condition."""
+    store = S3Store(bucket.through(proxy.endpoint), tmp_path / "scratch", patience=IMPATIENT)
+    assert not store.read_only and store._put("_bt/conditional", b".")
+    lost = [proxy.add("lose", method="PUT"), proxy.add("lose", method="PUT", skip=1)]
+    store.check_writing()
+    assert [fault.hits for fault in lost] == [1, 1]
+    store.close()
+
+
 # --- names and places
 
 
