@@ -275,9 +275,8 @@ class DatasetState:
         return found
 
     def _by_content(self, prefix: str) -> Version | None:
-        # Those that can still be served come first, so that an expired twin takes nothing away.
+        # The oldest, expired or not: another one may have another definition, and what is pinned never changes.
         oldest = {version.content_id: version for version in reversed(self.versions)}
-        oldest |= {version.content_id: version for version in reversed(self.live)}
         matches = [version for content, version in oldest.items() if content.startswith(prefix)]
         if len(matches) > 1:
             raise VersionNotFoundError(

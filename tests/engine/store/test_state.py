@@ -6,17 +6,22 @@ import pytest
 
 from engine.errors import VersionNotFoundError
 from engine.store.records import (
+    Body,
+    Expire,
     FileEntry,
     Original,
     Publish,
     Record,
     Rejection,
+    Restore,
     SchemaDiff,
     SetCurrent,
     Source,
+    Tag,
+    Yank,
     content_id_of,
 )
-from engine.store.state import DatasetState, apply
+from engine.store.state import DatasetState, apply, is_pin, is_tag_name
 
 FIRST, SECOND = "12345678" + "ab" * 28, "12345678" + "cd" * 28
 
@@ -26,10 +31,10 @@ def publish(sha: str) -> Publish:
     return Publish((file,), (), "", SchemaDiff(), Original(sha, 10, "x", "parquet"))
 
 
-def fold(*bodies: Publish | SetCurrent | Rejection) -> DatasetState:
+def fold(*bodies: Body) -> DatasetState:
     state = DatasetState("d")
     for seq, body in enumerate(bodies, start=1):
-        state = apply(state, Record(seq, "t", "me", "", "n", body))
+        state = apply(state, Record(seq, f"2026-11-25T00:00:0{seq % 10}.000Z", "me", "", "n", body))
     return state
 
 
@@ -86,3 +91,36 @@ def test_rollback_and_a_later_publish() -> None:
 def test_content_id_of_several_files_depends_on_their_order() -> None:
     assert content_id_of([FIRST]) == FIRST
     assert len({content_id_of([FIRST, SECOND]), content_id_of([SECOND, FIRST]), FIRST}) == 3
+
+
+def test_a_content_id_means_the_oldest_version_even_when_it_has_expired() -> None:
+    """The newer one of the same files may have another definition, and so other answers."""
+    history = [publish(FIRST), publish(SECOND), publish(FIRST)]
+    assert fold(*history).resolve(FIRST).number == 1
+    with pytest.raises(VersionNotFoundError, match="v1 has expired"):
+        fold(*history, Expire((1,))).resolve(FIRST)
+    assert fold(*history, Expire((1,))).resolve("v3").content_id == FIRST
+
+
+def test_tags_and_moments() -> None:
+    state = fold(publish(FIRST), publish(SECOND), Tag("paper", 1), Yank(2))
+    assert state.resolve("paper").number == 1
+    assert state.current is not None and state.current.number == 1, "what is yanked is never latest"
+    assert state.resolve("v2").number == 2
+    restored = fold(publish(FIRST), publish(SECOND), Tag("paper", 1), Yank(2), Restore(2), Tag("paper", None))
+    assert restored.resolve(None).number == 2
+    with pytest.raises(VersionNotFoundError):
+        restored.resolve("paper")
+    assert state.resolve(restored.history[0].at).dataset == "d"
+    with pytest.raises(VersionNotFoundError, match="had no version at"):
+        state.resolve("1999-01-01")
+
+
+@pytest.mark.parametrize("name", ["v1", "1", "deadbeef", "LATEST", "12345678", "2026-01-01", "", "a b", "x" * 64])
+def test_what_no_tag_may_be_called(name: str) -> None:
+    assert not is_tag_name(name)
+
+
+def test_pins() -> None:
+    assert all(is_pin(spec) for spec in (3, "3", "v3", " V3 ", "12345678", FIRST))
+    assert not any(is_pin(spec) for spec in (None, "latest", "paper", "2026-01-01", "beef"))
