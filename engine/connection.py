@@ -11,7 +11,6 @@ import itertools
 import logging
 import os
 import re
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +29,7 @@ from engine.errors import (
     ResourceLimitError,
     StoreError,
 )
+from engine.spill import SpillFolder
 
 if TYPE_CHECKING:
     from engine.store.filesystem import BlobFileSystem
@@ -239,7 +239,8 @@ class Database:
     directories
         Folders whose files queries may read.
     temp_directory
-        Where large sorts may spill; created, and the only folder that is ever written. None for a private one.
+        Where a folder of this database's own for large sorts is made, the only one that is ever written. None, or one
+        that cannot be written, for the system's folder for temporary files.
     files
         Files that are in no folder, which queries may read by the names that it gives them.
     memory_limit_bytes, timeout_s, max_concurrent, queue_timeout_s
@@ -262,27 +263,21 @@ class Database:
         self._slots = threading.BoundedSemaphore(max_concurrent)
         self._watchdog = _Watchdog()
         self._selects: set[str] = set()
-        self._defining = threading.Lock()
-        self._private_temp: tempfile.TemporaryDirectory[str] | None = None
-        if temp_directory is not None and not _is_usable(temp_directory):
-            _LOGGER.warning("the cache folder cannot be written to; what large queries spill goes to the system's own")
-            temp_directory = None
-        if temp_directory is None:
-            self._private_temp = tempfile.TemporaryDirectory(prefix="bytomorrow-", ignore_cleanup_errors=True)
-            temp_directory = Path(self._private_temp.name)
+        self._defining = [threading.Lock() for _ in range(64)]  # one view may have to wait for a bucket
+        self._spill = _spill_folder(temp_directory)
         self._root = duckdb.connect(
             ":memory:",
             config={
                 "threads": 1,  # sums of floats must not depend on scheduling
                 "memory_limit": f"{memory_limit_bytes}B",
-                "temp_directory": str(temp_directory),
+                "temp_directory": str(self._spill.path),
                 "autoinstall_known_extensions": False,
                 "autoload_known_extensions": False,
                 "python_enable_replacements": False,
             },
         )
         folders = list(dict.fromkeys(str(path.resolve()) for path in directories))
-        self._hidden = [*folders, *map(str, directories), str(temp_directory)]
+        self._hidden = [*folders, *map(str, directories), str(self._spill.path)]
         for folder in folders:
             self._allow(folder.rstrip("/") + "/")
         self._files = files
@@ -376,7 +371,7 @@ class Database:
 
         The statement is ours, never a user's: it takes no parameters, since a view cannot have any.
         """
-        with self._defining:
+        with self._defining[hash(relation) % len(self._defining)]:
             cursor = self._root.cursor()
             try:
                 self._require_select(cursor, select)
@@ -388,7 +383,7 @@ class Database:
 
     def forget(self, relation: str) -> None:
         """End the meaning of a name that ``define`` gave; queries that run already go on."""
-        with self._defining:
+        with self._defining[hash(relation) % len(self._defining)]:
             cursor = self._root.cursor()
             try:
                 cursor.execute(f"DROP VIEW IF EXISTS {quoted(relation)}")
@@ -423,18 +418,17 @@ class Database:
     def close(self) -> None:
         self._watchdog.close()
         self._root.close()
-        if self._private_temp is not None:
-            self._private_temp.cleanup()
+        self._spill.close()
 
 
-def _is_usable(folder: Path) -> bool:
-    """Whether files can be made in a folder; it is made when it is not there."""
+def _spill_folder(parent: Path | None) -> SpillFolder:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+        return SpillFolder(parent)
+    except OSError as error:
+        if parent is None:
+            raise StoreError(f"there is no folder for temporary files that can be written: {error.strerror}") from error
+        _LOGGER.warning("the cache folder cannot be written to; what large queries spill goes to the system's own")
+        return _spill_folder(None)
 
 
 def quoted(name: str) -> str:

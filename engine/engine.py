@@ -52,7 +52,7 @@ from engine.store.gc import GRACE_S, Failed, Removal, collect
 from engine.store.home import open_blobs, open_store
 from engine.store.lifecycle import KEEP, Lifecycle
 from engine.store.original import write_original
-from engine.store.state import Event, is_pin
+from engine.store.state import Event, is_pin, is_pinned
 from engine.summary import ColumnSummary, summarize_column
 from engine.versions import DatasetVersion, OpenVersions, Scan, describe_values
 from queries.compiler import (
@@ -103,7 +103,7 @@ class Prepared:
     @property
     def is_pinned(self) -> bool:
         """Whether the request itself names the version, so that its answer can never change."""
-        return is_pin(self.request.version)
+        return is_pinned(self.request.version, self.version.version)
 
 
 class Engine:
@@ -118,7 +118,8 @@ class Engine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self.store = open_store(config)
-        spill = config.cache_dir / "spill" if config.cache_dir else None
+        is_kept = config.cache_dir is not None or not isinstance(config.store, Path)
+        spill = config.local_dir / "spill" if is_kept else None
         self.blobs = open_blobs(config, self.store)
         folders = [self.store.root] if isinstance(self.store, LocalStore) else [config.local_dir]
         self.database = Database(

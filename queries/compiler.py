@@ -257,7 +257,7 @@ class _Builder:
 
     def plain(self) -> exp.Select:
         shape = self.shape
-        if shape.sort and shape.offset is not None and not (shape.grouped or shape.distinct or shape.pick):
+        if (shape.sort or not shape.is_in_order) and shape.offset is not None and shape.is_every_row:
             return self._deep_page()
         query = self.rows()
         if shape.grouped:
@@ -280,7 +280,10 @@ class _Builder:
         """
         ordinal = self.shape.ordinal
         page = self._paged(self._ordered(self.source([name(ordinal)]), last=name(ordinal)))
-        query = exp.select(*[self._projected(column) for column in self.shape.select]).from_(self._table())
+        projections = [self._projected(column) for column in self.shape.select]
+        if self.shape.limit is not None and self.shape.in_given_order:
+            projections.append(name(ordinal))
+        query = exp.select(*projections).from_(self._table())
         query = query.where(exp.In(this=name(ordinal), query=page.subquery()))
         return self._ordered(query, last=name(ordinal))
 

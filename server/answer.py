@@ -14,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import DatasetVersion, Engine, EngineError, Prepared, ResultMeta
-from engine.store.state import is_pin
 from server.caching import LATEST, PINNED, is_match, make_etag
 from server.compression import MIN_BYTES, compress, make_compressor
 from server.encoding import Format, Payload
@@ -116,7 +115,7 @@ def ask(
         lambda started: Found(engine.stream(prepared, started=started)),
         address,
         address.having(version=prepared.version.version.name) if pinned is None else pinned,
-        is_direct and is_pin(prepared.request.version),
+        is_direct and prepared.is_pinned,
         format_name,
     )
 

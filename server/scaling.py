@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from engine import Engine, ResultMeta
 from engine.analysis.scaling import PreparedScaling, ScalingAnswer, ScalingRequest, prepare_scaling, run_scaling
-from engine.store.state import is_pin
+from engine.store.state import is_pinned
 from queries.errors import GrammarError, UnknownParameterError
 from queries.lists import split_list
 from server.answer import Found, Question
@@ -55,7 +55,7 @@ def question_of_scaling(engine: Engine, dataset: str, path: str, pairs: Pairs) -
         lambda _: _run(engine, prepared),
         address,
         address.having(version=version.version.name),
-        is_pin(read.request.version),
+        is_pinned(read.request.version, version.version),
         read.own.get("format"),
     )
 

@@ -155,7 +155,7 @@ class Attempt:
         given, current = self._given, state.current
         if given.source is not None:
             last = state.last_drop(given.source.key)
-            if last is not None and last.original.sha256 == given.original.sha256:
+            if last is not None and last.original.sha256 == given.original.sha256 and not state.is_expired(last.number):
                 return last
         return current if self._has_definition_of(current) and self._is_made_of(current) else None
 

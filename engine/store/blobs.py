@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections import Counter, OrderedDict
@@ -77,6 +78,12 @@ class Blobs(Protocol):
     def open_file(self, entry: FileEntry) -> Lease:
         """One file as a real local path."""
 
+    def fits(self, entry: FileEntry) -> bool:
+        """Whether ``open_file`` can give it."""
+
+    def read(self, entry: FileEntry, start: int, length: int) -> bytes:
+        """Exactly those bytes of a file, wherever it is."""
+
     def metrics(self) -> CacheMetrics | None:
         """What the cache does; None without one."""
 
@@ -104,6 +111,16 @@ class LocalBlobs:
 
     def open_file(self, entry: FileEntry) -> Lease:
         return self.lease([entry])
+
+    def fits(self, entry: FileEntry) -> bool:
+        return True
+
+    def read(self, entry: FileEntry, start: int, length: int) -> bytes:
+        try:
+            with open(verify_blob(self._store, entry), "rb") as reader:
+                return os.pread(reader.fileno(), length, start)
+        except OSError as error:
+            raise StoreError(f"{entry.key} cannot be read: {error.strerror}") from error
 
     def metrics(self) -> CacheMetrics | None:
         return None
@@ -186,7 +203,7 @@ class CachedBlobs:
 
     def open_file(self, entry: FileEntry) -> Lease:
         """One file as a path. Raises StoreError when the cache cannot take it."""
-        if footprint(entry.size) > self._cache.max_bytes:
+        if not self.fits(entry):
             raise StoreError(
                 f"{entry.key} has {entry.size} bytes, more than the disk cache may take "
                 f"({self._cache.max_bytes}, BT_CACHE_BYTES); it can be queried, but not given as a file"
@@ -199,6 +216,9 @@ class CachedBlobs:
 
     def close(self) -> None:
         self._prefetcher.close()
+
+    def fits(self, entry: FileEntry) -> bool:
+        return footprint(entry.size) <= self._cache.max_bytes
 
     def entry(self, name: str) -> FileEntry | None:
         """The file that a lease gave this name, for the file system."""

@@ -261,7 +261,13 @@ class DiskCache:
                     raise StoreError(
                         f"{entry.key} is being fetched by another process, and nothing has come for {self._wait_s:g} s"
                     )
-            yield part if is_at(path, inode) else None
+            if is_at(path, inode):
+                yield part
+                return
+            # Another process made it the blob meanwhile: this lock on it would keep out everyone, ourselves too.
+            part.owned = False
+            os.close(part.descriptor)
+            yield None
         finally:
             if part.owned:
                 os.close(part.descriptor)

@@ -256,8 +256,10 @@ class Publisher:
 
         def write(state: DatasetState) -> Body | None:
             check_usable(state, target)
+            if state.current == target:  # perhaps by this very request, whose answer was lost
+                return None
             check_latest(state, if_latest)
-            return None if state.current == target else SetCurrent(target.number)
+            return SetCurrent(target.number)
 
         log.append(write, by=by, message=message)
         return target

@@ -14,7 +14,7 @@ from engine.store.records import BLOCK_BYTES, FileEntry
 KEEP_BLOCKS = 4
 KEEP_DIGESTS = 4096  # files
 TAIL_BYTES = 1 << 20  # of the end of a file, where parquet has its footer
-KEEP_TAILS = 32
+KEEP_TAILS = 16
 
 
 class BlockReader:

@@ -269,11 +269,17 @@ class S3Store:
     def _put(self, key: str, content: bytes | Path) -> bool:
         try:
             with open(content, "rb") if isinstance(content, Path) else io.BytesIO(content) as body:
-                return self._put_body(key, body)
+                for _ in range(2):
+                    stored = self._put_body(key, body)
+                    if stored is not None:
+                        return stored
+            raise StoreError(f"{key} cannot be written: what arrived was damaged on the way; try again")
         except OSError as error:
             raise StoreError(f"{key} cannot be written: {error.strerror}") from error
 
-    def _put_body(self, key: str, body: io.BufferedReader | io.BytesIO) -> bool:
+    def _put_body(self, key: str, body: io.BufferedReader | io.BytesIO) -> bool | None:
+        """Whether it is stored; None when it arrived damaged, and is gone again."""
+        body.seek(0)
         md5 = hashlib.file_digest(body, lambda: hashlib.md5(usedforsecurity=False))
         size = body.seek(0, io.SEEK_END)
         body.seek(0)
@@ -293,11 +299,11 @@ class S3Store:
             return again and self._holds(key, body, size)
         except CLIENT_ERRORS as error:
             raise translate(error, f"{key} cannot be written") from error
-        if answer["ETag"].strip('"') != md5.hexdigest() and not self._holds(key, body, size):
-            # It did not check Content-MD5. Nobody can have made use of the object: it hashes to nothing that is known.
-            self.delete(key)
-            raise StoreError(f"{key} cannot be written: what arrived was damaged on the way; try again")
-        return True
+        if answer["ETag"].strip('"') == md5.hexdigest() or any(self._holds(key, body, size) for _ in range(2)):
+            return True  # looked at twice: where etags are no MD5, the damage may be to what was read back
+        # It did not check Content-MD5. Nobody can have made use of the object: it hashes to nothing that is known.
+        self.delete(key)
+        return None
 
     def _holds(self, key: str, body: io.BufferedReader | io.BytesIO, size: int) -> bool:
         """Whether an object has just these bytes."""

@@ -152,6 +152,14 @@ def is_pin(spec: str | int | None) -> bool:
     return any(pattern.fullmatch(text) for pattern in (_BARE_NUMBER, _NUMBER, _PREFIX))
 
 
+def is_pinned(spec: str | int | None, version: Version) -> bool:
+    """Whether what is answered for a version that was named so can never change.
+
+    Without a log it may: the definition beside the data is then not that of the version, but of the moment.
+    """
+    return is_pin(spec) and version.number > 0
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetState:
     """Everything that a log says, up to record ``seq``.

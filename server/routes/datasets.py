@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from engine.engine import Engine
 from engine.errors import EngineError
-from engine.store.state import is_pin
+from engine.store.state import is_pinned
 from queries.errors import nearest
 from server.answer import answer
 from server.caching import LATEST, PINNED
@@ -74,8 +74,8 @@ def list_versions(name: str, request: Request, engine: OpenEngine, pairs: Parame
 def show_version(name: str, v: str, request: Request, engine: OpenEngine, pairs: Parameters) -> Response:
     """One version; ``latest`` is the one that readers follow who pin nothing."""
     Own(pairs).check()
-    content = describe_version(engine.state(name).resolve(v))
-    return json_document(request, content, cache=PINNED if is_pin(v) else LATEST)
+    found = engine.state(name).resolve(v)
+    return json_document(request, describe_version(found), cache=PINNED if is_pinned(v, found) else LATEST)
 
 
 @router.get(
@@ -145,7 +145,7 @@ def show_column(name: str, col: str, request: Request, engine: OpenEngine, pairs
         "limit": limit,
         "offset": offset,
     }
-    return json_document(request, content, cache=PINNED if is_pin(version) else LATEST)
+    return json_document(request, content, cache=PINNED if is_pinned(version, opened.version) else LATEST)
 
 
 def _summary(engine: Engine, name: str) -> dict[str, object]:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from engine.diff import MAX_LIMIT, Comparison, resolve_pair
 from engine.store import Version
-from engine.store.state import is_pin
+from engine.store.state import is_pinned
 from queries.lists import split_items, unquote
 from server.caching import LATEST, PINNED, is_match, make_etag
 from server.diff import describe_diff
@@ -54,12 +54,12 @@ def show_diff(name: str, request: Request, engine: OpenEngine, pairs: Parameters
         key=None if key is None else [unquote(item) for item in split_items(key, "key")],
         limit=limit,
     )
-    is_pinned = is_pin(own.text("from")) and is_pin(own.text("to"))
+    pinned_both = is_pinned(own.text("from"), old) and is_pinned(own.text("to"), new)
     address = Address.of(request.url.path, pairs)
     pinned = address.having(**{"from": old.name, "to": new.name})
     etag = _etag(request, old, new, str(comparison.key), str(limit), address.url)
-    headers = {"ETag": etag, "Vary": "Accept-Encoding", "Cache-Control": PINNED if is_pinned else LATEST}
-    if not is_pinned:
+    headers = {"ETag": etag, "Vary": "Accept-Encoding", "Cache-Control": PINNED if pinned_both else LATEST}
+    if not pinned_both:
         headers["Content-Location"] = pinned.url
     if is_match(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)

@@ -8,10 +8,11 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from engine.store import Version
+from engine.engine import Engine
+from engine.store import FileEntry, Version
 from engine.store.blobs import Lease
 from engine.store.state import is_pin
 from server.caching import LATEST, PINNED, is_match
@@ -22,6 +23,7 @@ from server.openapi import described, parameter, problems
 from server.routes.context import OpenEngine, Parameters
 from server.routes.own import Own
 
+_PIECE_BYTES = 1 << 20
 _RANGE = re.compile(r"([0-9]{0,18})-([0-9]{0,18})")
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
@@ -56,6 +58,11 @@ def download(name: str, v: str, request: Request, engine: OpenEngine, pairs: Par
     if is_match(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     which = "" if len(version.files) == 1 else f"-{part}"
+    filename = f"{name}-{version.name}{which}.parquet"
+    if not engine.blobs.fits(entry):
+        return _in_pieces(
+            request, engine, entry, {**headers, "Content-Disposition": f'attachment; filename="{filename}"'}
+        )
     lease = engine.blobs.open_file(entry)
     try:
         path = Path(*lease.sources)
@@ -63,7 +70,7 @@ def download(name: str, v: str, request: Request, engine: OpenEngine, pairs: Par
             path,
             headers=headers,
             media_type=_PARQUET,
-            filename=f"{name}-{version.name}{which}.parquet",
+            filename=filename,
             stat_result=path.stat(),
         )
     except BaseException:
@@ -76,6 +83,27 @@ def download(name: str, v: str, request: Request, engine: OpenEngine, pairs: Par
         return Response(None, headers=response.headers)
     response.lease = lease
     return response
+
+
+def _in_pieces(request: Request, engine: Engine, entry: FileEntry, headers: dict[str, str]) -> Response:
+    """A file that the disk cache cannot take whole, or one range of it, as it comes from the store."""
+    first, last, status = 0, entry.size - 1, 200
+    wanted, condition = request.headers.get("range"), request.headers.get("if-range")
+    if wanted is not None and condition in (None, headers["ETag"]):
+        ranges = satisfiable(wanted, entry.size)
+        if ranges is not None and "," not in ranges:  # of several, all of it is an answer too
+            start, _, end = ranges.removeprefix("bytes=").partition("-")
+            first = int(start) if start else max(0, entry.size - int(end))
+            last = min(int(end), entry.size - 1) if start and end else entry.size - 1
+            status = 206
+            headers["Content-Range"] = f"bytes {first}-{last}/{entry.size}"
+    headers["Content-Length"] = str(last - first + 1)
+    if request.scope.get("is_head"):
+        return Response(None, status_code=status, headers=headers, media_type=_PARQUET)
+    pieces = (
+        engine.blobs.read(entry, at, min(_PIECE_BYTES, last + 1 - at)) for at in range(first, last + 1, _PIECE_BYTES)
+    )
+    return StreamingResponse(pieces, status_code=status, headers=headers, media_type=_PARQUET)
 
 
 def _part(version: Version, own: Own) -> int:

@@ -41,6 +41,12 @@ class Own:
         """A parameter's text; None when it is not given, or empty."""
         return first_value(self._pairs, name) or None
 
+    def refuse_empty(self, *names: str) -> None:
+        """Refuse parameters that are given and say nothing."""
+        for name in names:
+            if first_value(self._pairs, name) == "":
+                raise GrammarError(f"{name} is empty; leave it out, or say what", param=name, value="")
+
     def flag(self, name: str) -> bool:
         """Whether a switch is on: 1 and true, 0 and false, in any case; off when it is not given."""
         text = self.text(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,8 @@ from starlette.responses import Response
 from engine.engine import Engine
 from engine.errors import DatasetNotFoundError, VersionNotFoundError
 from engine.store import check_dataset_name
-from queries.errors import UnknownParameterError, nearest
+from engine.store.staging import STALE_S, remove_stale
+from queries.errors import GrammarError, UnknownParameterError, nearest
 from server.access import require_local
 from server.bodies import Upload, receive_file
 from server.caching import NEVER, is_same_state
@@ -26,6 +28,7 @@ from server.errors import HttpError
 from server.openapi import JSON_ANSWER, described, parameter, problems
 from server.routes.context import OpenEngine, Parameters, ServerSettings
 from server.routes.own import Own
+from server.settings import Settings
 
 router = APIRouter(prefix="/datasets", tags=["publishing"], dependencies=[Depends(require_local)])
 
@@ -79,11 +82,27 @@ async def publish_version(
     """
     own = Own(pairs, "filename", "message", "by", "if_latest", "dry_run")
     own.check()
+    own.refuse_empty("if_latest", "dry_run")  # or what was meant to be careful would publish
     own.flag("dry_run")
     check_dataset_name(name)
-    with tempfile.TemporaryDirectory(prefix="bytomorrow-upload-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="bytomorrow-upload-", dir=_upload_folder(settings), ignore_cleanup_errors=True
+    ) as folder:
         upload = await receive_file(request, Path(folder) / "upload", settings.max_upload_bytes)
         return await anyio.to_thread.run_sync(_publish, request, engine, name, upload, own)
+
+
+def _upload_folder(settings: Settings) -> Path | None:
+    """Where uploads wait; None for the system's folder. With a bucket its own, of which a start clears what is old."""
+    if isinstance(settings.store, Path) and settings.cache_dir is None:
+        return None
+    folder = settings.engine_config().local_dir / "uploads"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_stale(folder, time.time() - STALE_S)
+    except OSError:  # the next best place may have room
+        return None
+    return folder
 
 
 def _publish(request: Request, engine: Engine, name: str, upload: Upload, own: Own) -> Response:
@@ -95,6 +114,9 @@ def _publish(request: Request, engine: Engine, name: str, upload: Upload, own: O
             param=unknown,
             did_you_mean=nearest(unknown, fields),
         )
+
+    if upload.fields.get("if_latest") == "":
+        raise GrammarError("if_latest is empty; name a version, or none", param="if_latest", value="")
 
     def text(key: str) -> str:
         return clean(own.text(key) or upload.fields.get(key) or "")
@@ -185,7 +207,7 @@ def _check_state(request: Request, engine: Engine, name: str) -> str | None:
         content = None
     if content is None or not is_same_state(expected, document_etag(content)):
         raise HttpError(412, "precondition_failed", f"{name} has changed since If-Match was read")
-    return str(content["latest"])
+    return content["latest"] or "none"
 
 
 def _file_name(text: str) -> str:
