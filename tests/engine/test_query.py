@@ -258,9 +258,11 @@ def test_a_definition_beside_the_data(tmp_path: Path) -> None:
 
 
 def test_a_lazy_relation_that_cannot_be_made_holds_no_files(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    q = lab.query().pivot("metric")
+    q.relation()
     closed: list[Scan] = []
-    monkeypatch.setattr(Scan, "close", closed.append)
+    monkeypatch.setattr(Scan, "close", lambda scan: closed.append(scan))
     monkeypatch.setattr("engine.engine.MAX_PIVOT_COLUMNS", 1)
     with pytest.raises(LimitExceededError):
-        lab.query().pivot("metric").relation()
+        q.relation()
     assert len(closed) == 1

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -39,6 +39,7 @@ from tests.engine.store.support import FaultyStore, Process
 from tests.engine.store.witness import Witness, sha256
 from tests.object_storage.proxy import FaultProxy
 from tests.object_storage.servers import Bucket, Server, fresh_bucket
+from tests.tried import tried
 
 Rows = list[tuple[int, float]]
 KEYED = b'key = ["step"]\n'
@@ -119,17 +120,15 @@ def places(size: int, most: int) -> list[int]:
 # Bits flip.
 
 
-def test_a_bit_of_a_stored_file(
-    home: Home, database: Database, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_bit_of_a_stored_file(home: Home, database: Database, tmp_path: Path) -> None:
     """In a page, in the footer, in the magic: wherever it is, there is no answer in place of a wrong one."""
     _, second = publish(home, database, tmp_path, [1, 2])
     key = second["files"][0]["key"]
     whole = home.get(key)
-    tried = places(len(whole), 20)
+    spots = places(len(whole), 20)
     with engine_of(home, tmp_path / "cache") as engine:
         assert ask(engine, "v1") == rows_of(1)
-        for at in tried:
+        for at in spots:
             home.overwrite(key, flipped(whole, at))
             with pytest.raises(CorruptVersionError, match="SHA-256"):
                 ask(engine)
@@ -139,26 +138,24 @@ def test_a_bit_of_a_stored_file(
             ask(engine)
         home.overwrite(key, whole)
         assert ask(engine) == rows_of(2)
-    record_property("tried", len(tried))
+    tried(len(spots))
 
 
-def test_a_bit_of_a_log_record(
-    home: Home, database: Database, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_bit_of_a_log_record(home: Home, database: Database, tmp_path: Path) -> None:
     publish(home, database, tmp_path, [1, 2])
     key = "d/_bt/log/0000000001.json"
     whole = home.get(key)
-    tried = places(len(whole), 60 if home.kind == "bucket" else 400)
+    spots = places(len(whole), 60 if home.kind == "bucket" else 400)
     with engine_of(home, tmp_path / "cache") as engine:
         assert ask(engine) == rows_of(2)
-        for at in tried:
+        for at in spots:
             home.overwrite(key, flipped(whole, at))
             with pytest.raises(CorruptVersionError):
                 DatasetLog(home.store(), "d").refresh()
         assert ask(engine) == rows_of(2), "who has read it goes on"
     home.overwrite(key, whole)
     assert DatasetLog(home.store(), "d").refresh().seq == 2
-    record_property("tried", len(tried))
+    tried(len(spots))
 
 
 @pytest.mark.parametrize("damage", ["flip", "delete"])
@@ -182,14 +179,14 @@ def test_a_bit_of_a_cached_file(bucket_home: BucketHome, database: Database, tmp
         assert ask(engine) == rows_of(1)
         (path,) = (tmp_path / "cache").rglob("blobs/*.parquet")
         whole = path.read_bytes()
-        tried = places(len(whole), 10)
-        for at in tried:
+        spots = places(len(whole), 10)
+        for at in spots:
             path.chmod(0o644)
             path.write_bytes(flipped(whole, at))
             assert ask(engine) == rows_of(1)
             assert path.read_bytes() == whole, "it was fetched again"
         metrics = engine.blobs.metrics()
-        assert metrics is not None and metrics.quarantined == len(tried)
+        assert metrics is not None and metrics.quarantined == len(spots)
 
 
 # Something vanishes.
@@ -249,9 +246,7 @@ def test_a_file_vanishes(home: Home, database: Database, tmp_path: Path) -> None
 # Races.
 
 
-def test_a_drop_that_is_overwritten_while_it_is_taken_in(
-    home: Home, database: Database, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_drop_that_is_overwritten_while_it_is_taken_in(home: Home, database: Database, tmp_path: Path) -> None:
     """Whatever becomes a version is one of the two, and the second is latest in the end."""
     texts = [b"step,value\n" + b"".join(b"%d,%d.5\n" % (row, seed) for row in range(2000)) for seed in (1, 2)]
 
@@ -266,7 +261,7 @@ def test_a_drop_that_is_overwritten_while_it_is_taken_in(
 
         when = 0
 
-    tried = 0
+    turns = 0
     for when in range(2, 40):
         home.clear()
         store = Overwriting(home.store())
@@ -276,7 +271,7 @@ def test_a_drop_that_is_overwritten_while_it_is_taken_in(
         process.ingestor.poll()
         if store.turn < when:
             break
-        tried += 1
+        turns += 1
         process.clock.now += 100
         process.ingestor.poll()
         assert process.ingestor.poll() == []
@@ -286,13 +281,11 @@ def test_a_drop_that_is_overwritten_while_it_is_taken_in(
         hashes = [record["original"]["sha256"] for record in witness.records["d"] if record["kind"] == "publish"]
         known = [sha256(text) for text in texts]
         assert hashes in (known, known[1:]), sizes
-    record_property("tried", tried)
-    assert tried > 5
+    tried(turns)
+    assert turns > 5
 
 
-def test_expiring_against_rolling_back(
-    home: Home, database: Database, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_expiring_against_rolling_back(home: Home, database: Database, tmp_path: Path) -> None:
     """Of the two one is first; the other is told, or finds nothing wrong with it."""
     publish(home, database, tmp_path, [1, 2])
     outcomes: dict[str, int] = {}
@@ -328,7 +321,7 @@ def test_expiring_against_rolling_back(
         assert current is not None and current["seq"] == (1 if pair[0] == "rolled back" else 2)
         outcomes[pair[0]] = outcomes.get(pair[0], 0) + 1
         copy.clear()
-    record_property("tried", outcomes)
+    tried(outcomes)
 
 
 def test_eviction_under_an_open_query(bucket_home: BucketHome, database: Database, tmp_path: Path) -> None:
@@ -392,9 +385,9 @@ def test_a_disk_of_the_cache(bucket_home: BucketHome, database: Database, tmp_pa
     if not small_disk(disk, "160k"):
         pytest.skip("this user may mount nothing here; tests/engine/store/test_cache.py has the same without a disk")
     try:
+        if is_read_only:
+            subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, capture_output=True)
         with engine_of(bucket_home, disk / "cache") as engine:
-            if is_read_only:
-                subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True, capture_output=True)
             for number in (1, 2, 1):
                 assert ask(engine, f"v{number}") == rows_of(number, rows)
             metrics = engine.blobs.metrics()
@@ -492,9 +485,7 @@ def test_keys_that_are_revoked(bucket_home: BucketHome, database: Database, tmp_
 # Much of it.
 
 
-def test_a_long_log(
-    bucket_home: BucketHome, database: Database, tmp_path: Path, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_long_log(bucket_home: BucketHome, database: Database, tmp_path: Path) -> None:
     """More records than fit one page of a listing."""
     publish(bucket_home, database, tmp_path, [1, 2])
     last, orphans = 1_030, 20
@@ -534,7 +525,7 @@ def test_a_long_log(
     removed = process.collect(4e9)
     assert len(removed) == orphans
     assert len(bucket_home.stamps("d/_bt/data/")) == 2
-    record_property("tried", {"records": last, "requests": requests})
+    tried({"records": last, "requests": requests})
 
 
 def test_nothing_is_said_of_the_machine(bucket_home: BucketHome, database: Database, tmp_path: Path) -> None:

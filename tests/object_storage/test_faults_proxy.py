@@ -28,6 +28,7 @@ from tests.engine.store.support import Process
 from tests.engine.store.witness import Witness
 from tests.object_storage.proxy import FaultProxy
 from tests.object_storage.servers import Server, fresh_bucket
+from tests.tried import tried
 
 IMPATIENT = Patience(connect_s=2.0, read_s=2.0, attempts=4)
 AT_ONCE = 8  # trials; they wait most of the time
@@ -50,8 +51,9 @@ FAULTS: dict[str, dict[str, Any]] = {
     "corrupted upload": {"kind": "flip-upload", "method": "PUT", "at": 0},
 }  # fmt: skip
 
-#: What is damaged on the way is noticed, and not always made good at once.
-MAY_FAIL = ("corrupted answer",)
+#: What is damaged on the way is noticed, and not always made good at once: a listing has no hash, and moto does not
+#: check Content-MD5, so that a damaged upload is found after it was stored, and taken back.
+MAY_FAIL = ("corrupted answer", "corrupted upload")
 
 
 def csv(seed: int) -> bytes:
@@ -156,8 +158,8 @@ def trial_of(baseline: Witness, folder: Path, name: str) -> Iterator[Trial]:
             home.clear()
 
 
-def run(trial: Trial, operation: str, fault: dict[str, Any] | None) -> tuple[int, bool]:
-    """One operation with one fault, then without; how many requests there were, and whether the fault came to pass."""
+def run(trial: Trial, operation: str, fault: dict[str, Any] | None) -> tuple[int, str]:
+    """One operation with one fault, then without; how many requests there were, and what the error was, if any."""
     work = OPERATIONS[operation]
     if operation == "poll":
         trial.home.drop("d/results.csv", csv(7), 0)
@@ -175,18 +177,23 @@ def run(trial: Trial, operation: str, fault: dict[str, Any] | None) -> tuple[int
         trial.witness.check()
         if acknowledged is not None:
             assert acknowledged in trial.witness.model("d").versions
-        if operation == "query" and failed:
-            work(trial, engine)  # the same process, at once
-    with trial.engine("second") as engine:
-        work(trial, engine)
-        if operation in ("publish", "poll"):
-            trial.witness.check()
-            kinds = [record["kind"] for record in trial.witness.records["d"]]
-            assert kinds == ["publish"] * 3, "once, however often it was tried"
-            assert trial.ask(engine) == rows(7)
-            assert trial.ask(engine, "v2") == rows(2)
-    hits = hit.hits if hit else 0
-    return requests, failed and bool(hits)
+        if not (failed and operation == "poll"):  # which pauses after a failure
+            go_on(trial, operation, engine)
+    if failed and operation == "poll":
+        with trial.engine("second") as engine:
+            go_on(trial, operation, engine)
+    return requests, said if hit is not None and hit.hits else ""
+
+
+def go_on(trial: Trial, operation: str, engine: Engine) -> None:
+    """The same again, with nothing failing."""
+    OPERATIONS[operation](trial, engine)
+    if operation in ("publish", "poll"):
+        trial.witness.check()
+        kinds = [record["kind"] for record in trial.witness.records["d"]]
+        assert kinds == ["publish"] * 3, "once, however often it was tried"
+        assert trial.ask(engine) == rows(7)
+        assert trial.ask(engine, "v2") == rows(2)
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -196,23 +203,21 @@ def spread(count: int, most: int) -> list[int]:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_each_fault(
-    baseline: Witness, tmp_path: Path, operation: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_each_fault(baseline: Witness, tmp_path: Path, operation: str) -> None:
     with trial_of(baseline, tmp_path, f"plain-{operation}") as trial:
         total, _ = run(trial, operation, None)
         puts = sum(seen.method == "PUT" for seen in trial.proxy.seen[:total])
     cases = []
     for name, fault in FAULTS.items():
         count = puts if fault.get("method") == "PUT" else total
-        most = 3 if operation in ("publish", "query") else 2
+        most = 3 if operation == "publish" and fault.get("method") == "PUT" else 2
         cases += [(name, fault, skip) for skip in spread(count, most)]
 
     def one(case: tuple[str, dict[str, Any], int]) -> None:
         name, fault, skip = case
         with trial_of(baseline, tmp_path, f"{operation}-{name}-{skip}".replace(" ", "-")) as trial:
-            _, failed = run(trial, operation, {**fault, "skip": skip})
-            assert not failed or name in MAY_FAIL, f"{name} at request {skip} was not made good"
+            failure = run(trial, operation, {**fault, "skip": skip})[1]
+            assert not failure or name in MAY_FAIL, f"{name} at request {skip} was not made good: {failure}"
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for case, outcome in [(case, pool.submit(one, case)) for case in cases]:
@@ -221,11 +226,10 @@ def test_each_fault(
             except BaseException as error:
                 error.add_note(f"{operation}: {case[0]} at request {case[2]} of {total}")
                 raise
-    record_property("tried", len(cases))
-    print(f"{operation}: {len(cases)} cases, {total} requests each")  # noqa: T201
+    tried(len(cases))
 
 
-def test_storms(baseline: Witness, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+def test_storms(baseline: Witness, tmp_path: Path) -> None:
     """Many faults at once, while several engines publish, take in drops and answer."""
     kinds = [fault for name, fault in FAULTS.items() if name not in ("stalled", "slow", "429 with Retry-After")]
     counts: Counter[str] = Counter()
@@ -270,20 +274,17 @@ def test_storms(baseline: Witness, tmp_path: Path, record_property: Callable[[st
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for outcome in [pool.submit(one, number) for number in range(8)]:
             outcome.result()
-    record_property("tried", dict(counts))
-    print(dict(counts))  # noqa: T201
+    tried(dict(counts))
     assert counts["acknowledged"] and counts["right answers"] and counts["faults"] > 50
 
 
 @pytest.mark.parametrize("what", ["results.csv", "dataset.toml"])
-def test_a_drop_that_arrives_damaged(
-    baseline: Witness, tmp_path: Path, what: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_drop_that_arrives_damaged(baseline: Witness, tmp_path: Path, what: str) -> None:
     """Nobody recorded a hash of what researchers own: its etag has to do."""
     content = csv(7) if what == "results.csv" else b"title = 'seven'\n"
-    tried = range(0, len(content), 5)
+    spots = range(0, len(content), 5)
     with trial_of(baseline, tmp_path, f"damaged-{what}") as trial:
-        for at in tried:
+        for at in spots:
             key = f"d{at}/{what}"
             trial.home.drop(f"d{at}/results.csv", csv(7), 0)
             trial.home.drop(key, content, 0)
@@ -296,4 +297,4 @@ def test_a_drop_that_arrives_damaged(
                 assert result.table["value"].to_pylist() == [7.5, 7.25, 7.125]
                 assert event.version.definition == (None if what == "results.csv" else content.decode())
             trial.proxy.clear()
-    record_property("tried", len(tried))
+    tried(len(spots))

@@ -1,7 +1,7 @@
 """Random histories of several processes, each of which dies and comes back, on both homes, against a simple model.
 
 The model is ``witness.Model``: the log, folded by other code than ours. ``BT_TEST_MACHINE_STEPS`` sets how many steps
-are taken on each home; more find more.
+are taken on each home; with more than CI takes, give pytest ``-o faulthandler_timeout=0`` too.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ from tests.engine.store.homes import BucketHome, FolderHome, Home
 from tests.engine.store.support import Clock, FaultyStore, Killed, Process
 from tests.engine.store.witness import Model, Witness, sha256
 from tests.object_storage.servers import Server, fresh_bucket
+from tests.tried import tried
 
 STEPS_OF_ONE = 40
 #: Steps on each home in CI; one on a bucket takes as long as five on a folder.
-STEPS = {"folder": 1_600, "bucket": 480}
+STEPS = {"folder": 1_600, "bucket": 320, "ceph": 120}
 DAY_S = 86_400.0
 
 Fault = tuple[int, str, str] | None
@@ -406,12 +407,12 @@ class Histories(RuleBasedStateMachine):
             self.home.clear()
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "bucket", pytest.param("ceph", marks=pytest.mark.ceph)])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
     if request.param == "folder":
         yield FolderHome(tmp_path / "store")
         return
-    server: Server = request.getfixturevalue("moto_server")
+    server: Server = request.getfixturevalue("radosgw" if request.param == "ceph" else "moto_server")
     with fresh_bucket(server) as bucket:
         home = BucketHome(bucket, tmp_path / "staging")
         yield home
@@ -419,10 +420,13 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
 
 
 def test_random_histories(
-    home: Home, database: Database, tmp_path: Path, record_property: Callable[[str, object], None]
+    home: Home,
+    database: Database,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     counts: Counter[str] = Counter()
-    steps = int(os.environ.get("BT_TEST_MACHINE_STEPS", STEPS[home.kind]))
+    steps = int(os.environ.get("BT_TEST_MACHINE_STEPS", STEPS[request.node.callspec.params["home"]]))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     run_state_machine_as_test(
@@ -436,5 +440,4 @@ def test_random_histories(
             database=None,
         ),
     )
-    record_property("tried", dict(counts))
-    print(f"on a {home.kind}: {dict(counts)}")  # noqa: T201
+    tried(dict(counts))
