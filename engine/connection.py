@@ -240,7 +240,7 @@ class Database:
         Folders whose files queries may read.
     temp_directory
         Where a folder of this database's own for large sorts is made, the only one that is ever written. None, or one
-        that cannot be written, for the system's folder for temporary files.
+        on a disk that is full or read-only, for the system's folder for temporary files.
     files
         Files that are in no folder, which queries may read by the names that it gives them.
     memory_limit_bytes, timeout_s, max_concurrent, queue_timeout_s
@@ -425,8 +425,9 @@ def _spill_folder(parent: Path | None) -> SpillFolder:
     try:
         return SpillFolder(parent)
     except OSError as error:
-        if parent is None:
-            raise StoreError(f"there is no folder for temporary files that can be written: {error.strerror}") from error
+        # A disk that is full or read-only may have been another one yesterday; anything else is a wrong setting.
+        if parent is None or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise StoreError(f"there can be no folder for temporary files (BT_CACHE_DIR): {error.strerror}") from error
         _LOGGER.warning("the cache folder cannot be written to; what large queries spill goes to the system's own")
         return _spill_folder(None)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from engine.connection import Database
+from engine.errors import StoreError
 from engine.spill import SpillFolder
 
 
@@ -32,8 +37,21 @@ def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) 
     mine.close()
 
 
-def test_a_folder_that_cannot_be_used_is_told_of_and_does_without(tmp_path: Path, caplog: object) -> None:
+def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    database = Database([tmp_path], temp_directory=tmp_path / "file" / "spill")
+    with pytest.raises(StoreError, match="BT_CACHE_DIR"):
+        Database([tmp_path], temp_directory=tmp_path / "file" / "spill")
+
+
+def test_a_full_disk_stops_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Path.mkdir
+
+    def full(path: Path, *arguments: Any, **options: Any) -> None:
+        if path.is_relative_to(tmp_path / "full"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    database = Database([tmp_path], temp_directory=tmp_path / "full" / "spill")
     assert database.table("SELECT 1 AS one")["one"].to_pylist() == [1]
     database.close()

@@ -164,7 +164,9 @@ def test_what_was_recorded_of_the_values(home: Home, database: Database, tmp_pat
     (record,) = publish(home, database, tmp_path, [1])
     key = record["facts"]["key"]
     whole = home.get(key)
-    for number, at in enumerate(places(len(whole), 12) if damage == "flip" else [0]):
+    spots = places(len(whole), 12) if damage == "flip" else [0]
+    tried(len(spots))
+    for number, at in enumerate(spots):
         if damage == "flip":
             home.overwrite(key, flipped(whole, at))
         else:
@@ -187,6 +189,7 @@ def test_a_bit_of_a_cached_file(bucket_home: BucketHome, database: Database, tmp
             assert path.read_bytes() == whole, "it was fetched again"
         metrics = engine.blobs.metrics()
         assert metrics is not None and metrics.quarantined == len(spots)
+        tried(len(spots))
 
 
 # Something vanishes.

@@ -196,7 +196,7 @@ def cases() -> Iterator[Any]:
         for operation in OPERATIONS:
             homes = ["folder"]
             homes += ["bucket"] * (operation.name in (ON_A_BUCKET if way != "refused" else ("drop csv", "expire")))
-            homes += ["ceph"] * (operation.name in ("publish sorted", "drop csv", "gc") and way != "refused")
+            homes += ["ceph"] * (operation.name == "drop csv" and way != "refused")
             for home in homes:
                 name = f"{home}-{way}-{operation.name}".replace(" ", "_")
                 marks = [pytest.mark.ceph] if home == "ceph" else []
