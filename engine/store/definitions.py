@@ -74,6 +74,8 @@ def _beside_the_data(store: Store, dataset: str) -> bytes | None:
         _check_size(dataset, found.size)
         data = store.read(key)
     except StoreError as error:
+        if store.is_remote:  # it may pass: a version under another definition would stay
+            raise
         # What a researcher did to this one file must not keep the data beside it from being served.
         raise DefinitionError(f"the definition of {dataset} cannot be read: {error.detail}") from error
     if data is not None:
