@@ -25,7 +25,6 @@ from engine.store.records import SchemaField
 from engine.store.rewrite import FileWriter, StagedFile, UnkeptError, translated, write_rows
 from engine.store.rows import Limits, Source, frugal_memory, open_parquet
 from engine.store.shuffle import shuffled, write_inverse
-from engine.store.staging import hash_file
 from queries.schema import parse_size_label
 
 MAX_GROUP_ROWS = 1 << 20  # what pyarrow and pandas write by default; a filter reads 4 ms longer in it than in ours
@@ -131,7 +130,7 @@ class _Work:
     progress: Progress | None
     limits: Limits
 
-    def find_order(self) -> StagedFile | None:
+    def find_order(self) -> Path | None:
         """Sort the keys alone, with the place of each row; None when every row is in its place already."""
         position = self._position()
         # Not `SELECT *`: only the keys are read, and the rest of the row never enters the sort.
@@ -149,7 +148,7 @@ class _Work:
         parameters = [listed for known in sizes if known for listed in (list(known.values()), list(known))]
         sql = f"SELECT place FROM (SELECT {position} AS place, {columns} FROM {PARQUET}) ORDER BY {order}, place"
         path = self.new_file()
-        moved, done, groups = False, 0, 0
+        moved, done = False, 0
         with (
             sorter(self.database, self.inspection.rows, [self.staged.path], self.new_file, self.limits) as database,
             database.stream(sql, [*parameters, str(self.staged.path)], timeout_s=SCAN_TIMEOUT_S) as rows,
@@ -159,10 +158,10 @@ class _Work:
                 found = table.column(0).to_numpy()
                 moved = moved or not np.array_equal(found, np.arange(done, done + len(found)))
                 writer.write_table(table, row_group_size=len(found))
-                done, groups = done + len(found), groups + 1
+                done += len(found)
         if done != self.inspection.rows:
             raise UnkeptError(f"sorting gave {done} rows of {self.inspection.rows}")
-        return StagedFile(Staged(path, path.stat().st_size, hash_file(path)), done, groups) if moved else None
+        return path if moved else None
 
     def _sizes(self, column: str) -> dict[str, int]:
         """The numbers of a column's values where most are size labels, which ``schemas.py`` decides alike; else {}."""
@@ -186,7 +185,7 @@ class _Work:
         self._check_schema(path)
         path.unlink()
 
-    def rewrite(self, order: StagedFile | None) -> tuple[StagedFile, ...]:
+    def rewrite(self, order: Path | None) -> tuple[StagedFile, ...]:
         source = Source([lambda: nullcontext(self.staged.path)])
         total = self.inspection.rows
         writer = FileWriter(self.new_file, source.target, self.limits, place=None if order is None else self.place())
@@ -194,11 +193,11 @@ class _Work:
             rows = source.batches()
         else:
             rows = shuffled(source, self._inverse(order), total, self.new_file(), self.limits, self.progress)
-            rows = _with_places(rows, order.staged.path, self.place())
+            rows = _with_places(rows, order, self.place())
         report = None if self.progress is None else partial(self.progress, "write")
         return write_rows(rows, writer, report, total)
 
-    def verify(self, files: Sequence[StagedFile], order: StagedFile | None) -> None:
+    def verify(self, files: Sequence[StagedFile], order: Path | None) -> None:
         """That each row, with its place in the input, is in the files once, and nothing else is.
 
         What is compared is the sum of a 64-bit hash of each row and its place.
@@ -231,9 +230,9 @@ class _Work:
                 was, would = (f"{one.type}{'' if one.nullable else ' NOT NULL'}" for one in (given, made))
                 raise UnkeptError(f"{given.name} is {was} and would become {would}")
 
-    def _inverse(self, order: StagedFile) -> Path:
+    def _inverse(self, order: Path) -> Path:
         path = self.new_file()
-        write_inverse(order.staged.path, path, self.new_file())
+        write_inverse(order, path, self.new_file())
         return path
 
     def _position(self) -> str:
