@@ -81,14 +81,7 @@ class Lifecycle:
         ------
         VersionNotFoundError, StoreError
         """
-        target = self._resolve(dataset, spec)
-
-        def write(state: DatasetState) -> Body | None:
-            number = state.resolve(target.number).number
-            return None if state.is_yanked(number) else Yank(number)
-
-        self._logs.of(dataset).append(write, by=by, message=message)
-        return target
+        return self._mark(dataset, spec, Yank, by, message)
 
     def restore(self, dataset: str, spec: str | int, *, by: str = "", message: str = "") -> Version:
         """Take a yank back. An expired version cannot come back: its data has to be published again.
@@ -97,11 +90,15 @@ class Lifecycle:
         ------
         VersionNotFoundError, StoreError
         """
+        return self._mark(dataset, spec, Restore, by, message)
+
+    def _mark(self, dataset: str, spec: str | int, mark: type[Yank] | type[Restore], by: str, message: str) -> Version:
+        """Record a mark on a version that does not have it."""
         target = self._resolve(dataset, spec)
 
         def write(state: DatasetState) -> Body | None:
             number = state.resolve(target.number).number
-            return Restore(number) if state.is_yanked(number) else None
+            return None if state.is_yanked(number) == (mark is Yank) else mark(number)
 
         self._logs.of(dataset).append(write, by=by, message=message)
         return target
