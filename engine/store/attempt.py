@@ -205,7 +205,7 @@ class Attempt:
         """The entries of all files. Those that a version has already are not stored again."""
         files, dataset = self._prepared.files, self._given.dataset
         data = {file.sha256: file for version in state.live for file in version.files}
-        meta = {file.sha256: file for version in state.live for file in (version.facts,) if file}
+        meta = {version.facts.sha256: version.facts for version in state.live if version.facts}
         puts: list[Callable[[], FileEntry]] = []
         for file in files.layout.files:
             put = partial(self._put, file.staged, partial(new_blob_key, dataset, file.staged.sha256))

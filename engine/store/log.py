@@ -21,7 +21,7 @@ from engine.store.state import DatasetState, apply
 
 PATIENCE_S = 60.0  # how long one writer goes on trying against others, from when one of them was first
 LONGEST_PAUSE_S = 0.25
-STALE_S = 60.0  # how much longer a state answers while the store cannot be reached
+OUTAGE_S = 60.0  # how much longer a state answers while the store cannot be reached
 WAIT_S = 1.0  # how long a request that has such a state waits for somebody else's refresh
 RETRY_S = 5.0  # how long after a refresh failed nobody who has such a state tries it again
 READ_AHEAD = 16  # records that are read at once when many are new, each of them a request to a bucket
@@ -72,7 +72,7 @@ class DatasetLog:
         age_s = time.monotonic() - self._refreshed_at
         if age_s <= max_age_s:
             return self._state
-        may_be_stale = age_s <= max_age_s + STALE_S
+        may_be_stale = age_s <= max_age_s + OUTAGE_S
         if may_be_stale and time.monotonic() - self._failed_at <= min(RETRY_S, max_age_s):
             return self._state
         # One refresh of a store that does not answer takes minutes, and all requests would stand in line for it.
@@ -82,7 +82,7 @@ class DatasetLog:
             age_s = time.monotonic() - self._refreshed_at
             if age_s <= max_age_s:  # while this thread waited, another one read it
                 return self._state
-            may_be_stale = age_s <= max_age_s + STALE_S
+            may_be_stale = age_s <= max_age_s + OUTAGE_S
             if may_be_stale and time.monotonic() - self._failed_at <= min(RETRY_S, max_age_s):
                 return self._state
             try:

@@ -113,10 +113,10 @@ def _orphans(engine: Engine, name: str, state: DatasetState) -> Iterator[Finding
 
 
 def _dropped(engine: Engine, name: str, state: DatasetState) -> Iterator[Finding]:
-    from engine.store.catalogue import list_drops
+    from engine.store.catalogue import find_drops
     from server.drops import waiting_drops
 
-    present = {stat.key: stat for key in list_drops(engine.store, name) if (stat := engine.store.stat(key.rstrip("/")))}
+    present = {stat.key: stat for stat in find_drops(engine.store, name)}
     for reject in state.rejects:
         there = present.get(reject.source.key)
         if there is not None and (there.etag, there.size) == (reject.source.etag, reject.source.size):
