@@ -21,6 +21,7 @@ from engine.schemas import build_schema, guess_columns
 from engine.store import FileEntry, SchemaField, Store, Version
 from engine.store.blobs import Blobs, Lease
 from engine.store.facts import Facts, KeyFacts, parse_facts
+from engine.store.inspect import SCAN_TIMEOUT_S
 from queries.plan import Plan
 from queries.schema import Column, Schema
 
@@ -219,7 +220,7 @@ def describe_values(
         finally:
             database.forget(relation)
 
-    return Profile(database, whole, columns, rows, _key(parsed, columns)).facts()
+    return Profile(database, whole, columns, rows, _key(parsed, columns), timeout_s=SCAN_TIMEOUT_S).facts()
 
 
 def _plain(known: KeyFacts) -> dict[str, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.connection import Database
-from engine.errors import EngineError, StoreError
+from engine.errors import StoreError
 from engine.store.convert import convert_to_parquet
 from engine.store.facts import encode_facts, facts_of_file
 from engine.store.inspect import Inspection, inspect_parquet
@@ -120,14 +119,9 @@ class Preparation:
         ]
         found: Mapping[str, Any] = {}
         if self._describe is not None:
-            with suppress(EngineError):  # readers find it out for themselves then
-                given = self.given
-                with sorter(
-                    self._database, self.inspection.rows, layout.paths, self.new_file, self._limits
-                ) as database:
-                    found = self._describe(
-                        database, given.dataset, given.definition, schema, layout.paths, self.inspection.rows
-                    )
+            given, rows = self.given, self.inspection.rows
+            with sorter(self._database, rows, layout.paths, self.new_file, self._limits) as database:
+                found = self._describe(database, given.dataset, given.definition, schema, layout.paths, rows)
         data, path = encode_facts(files, found), self.new_file()
         try:
             path.write_bytes(data)
