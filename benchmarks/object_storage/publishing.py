@@ -16,7 +16,8 @@ from benchmarks.process import Server, ServerError, end, environment
 
 TIMEOUT_S = 3_600.0
 LIMIT_BYTES = 512_000_000
-_STEPS = ("start", "check", "sort", "write", "describe", "upload", "end")
+_STEPS = ("start", "check", "order", "sort", "write", "describe", "upload", "end")
+_SAID = {"checking": "check", "ordering": "order", "sorting": "sort", "writing": "write", "describing": "describe"}
 
 _COLUMNS = (
     Column("dataset", "dataset"),
@@ -145,9 +146,8 @@ def _steps(
     begins = {"start": began}
     for at, text in said:
         word = text.split(" ")[0]
-        step = {"checking": "check"}.get(word, word)
-        if step in _STEPS:
-            begins.setdefault(step, at)
+        if word in _SAID:
+            begins.setdefault(_SAID[word], at)
     if uploads:
         begins["upload"], begins["end"] = min(uploads)[0], max(last for _, last in uploads)
     order = sorted(begins, key=lambda step: begins[step])

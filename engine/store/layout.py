@@ -6,12 +6,14 @@ No value changes. What cannot be rewritten exactly, or comes out different in an
 from __future__ import annotations
 
 import itertools
+import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,7 @@ import pyarrow.parquet as pq
 from engine.connection import Database, quoted
 from engine.definition import parse_definition
 from engine.store.inspect import PARQUET, SCAN_TIMEOUT_S, Inspection, describe_parquet
+from engine.store.order import MAX_TEXTS, IntegerKey, Key, TextKey, fits, places_in_order
 from engine.store.protocol import Progress, Staged
 from engine.store.records import SchemaField
 from engine.store.rewrite import FileWriter, StagedFile, UnkeptError, translated, write_rows
@@ -38,6 +41,8 @@ _ORDERED = {
 }  # fmt: skip
 MAX_SIZES = 1000  # a column with more distinct values is none of model sizes
 _ORDER_ROWS = 1 << 18  # places that are written at once
+_ORDER_SCHEMA = pa.schema([pa.field("row", pa.int64(), nullable=False)])
+_PACKED_INTEGERS = {"BOOLEAN", "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER"}
 PLACE = "_bt_place"
 
 NewFile = Callable[[], Path]
@@ -132,6 +137,24 @@ class _Work:
 
     def find_order(self) -> Path | None:
         """Sort the keys alone, with the place of each row; None when every row is in its place already."""
+        self._ordering(0)
+        keys = self._packed_keys() if self.inspection.rows > self.limits.sort_rows else None
+        path = self.new_file()
+        moved, done = False, 0
+        with (
+            closing(self._sorted_places() if keys is None else self._packed_places(keys)) as pieces,
+            _order_writer(path) as writer,
+        ):
+            for found in pieces:
+                moved = moved or not np.array_equal(found, np.arange(done, done + len(found)))
+                writer.write_table(pa.table([found], schema=_ORDER_SCHEMA), row_group_size=_ORDER_ROWS)
+                done += len(found)
+        if done != self.inspection.rows:
+            raise UnkeptError(f"sorting gave {done} rows of {self.inspection.rows}")
+        return path if moved else None
+
+    def _sorted_places(self) -> Generator[np.ndarray[Any, np.dtype[np.int64]]]:
+        """The places of the rows in their new order, sorted by the database."""
         position = self._position()
         # Not `SELECT *`: only the keys are read, and the rest of the row never enters the sort.
         names = [f"key{number}" for number in range(len(self.sorted_by))]  # the columns' own could be in the way
@@ -147,26 +170,54 @@ class _Work:
         )
         parameters = [listed for known in sizes if known for listed in (list(known.values()), list(known))]
         sql = f"SELECT place FROM (SELECT {position} AS place, {columns} FROM {PARQUET}) ORDER BY {order}, place"
-        path = self.new_file()
-        moved, done = False, 0
         with (
             sorter(self.database, self.inspection.rows, [self.staged.path], self.new_file, self.limits) as database,
             database.stream(sql, [*parameters, str(self.staged.path)], timeout_s=SCAN_TIMEOUT_S) as rows,
-            _order_writer(path) as writer,
         ):
             for table in _tables(rows, _ORDER_ROWS):
-                found = table.column(0).to_numpy()
-                moved = moved or not np.array_equal(found, np.arange(done, done + len(found)))
-                writer.write_table(table, row_group_size=len(found))
-                done += len(found)
-        if done != self.inspection.rows:
-            raise UnkeptError(f"sorting gave {done} rows of {self.inspection.rows}")
-        return path if moved else None
+                yield table.column(0).to_numpy()
+
+    def _packed_places(self, keys: Sequence[Key]) -> Generator[np.ndarray[Any, np.dtype[np.int64]]]:
+        """The same from keys that fit into one number, for any number of rows."""
+        columns = ", ".join(map(quoted, self.sorted_by))
+        sql = f"SELECT {self._position()} AS place, {columns} FROM {PARQUET}"
+        with self.database.stream(sql, [str(self.staged.path)], timeout_s=SCAN_TIMEOUT_S) as rows:
+            yield from places_in_order(rows, keys, self.new_file().with_suffix(".deal"), progress=self._ordering)
+
+    def _ordering(self, done: int) -> None:
+        if self.progress is not None:
+            self.progress("order", done, self.inspection.rows)
+
+    def _packed_keys(self) -> list[Key] | None:
+        """What is known of the columns to sort by; None when they do not fit into one number."""
+        keys: list[Key] = []
+        for column in self.sorted_by:
+            key = self._packed_key(column)
+            if key is None:
+                return None
+            keys.append(key)
+        return keys if fits(keys) else None
+
+    def _packed_key(self, column: str) -> Key | None:
+        kind, name = self._kind(column), quoted(column)
+        if kind == "VARCHAR":
+            rows = self._table(
+                f"SELECT DISTINCT {name} AS v FROM {PARQUET} WHERE v IS NOT NULL LIMIT {MAX_TEXTS + 1}",
+                [str(self.staged.path)],
+            )
+            sizes = self._sizes(column)
+            # By the bytes of UTF-8, as the database orders texts.
+            texts = sorted((str(row["v"]) for row in rows), key=lambda text: (sizes.get(text, math.inf), text.encode()))
+            return TextKey(tuple(texts)) if len(texts) <= MAX_TEXTS else None
+        if kind in _PACKED_INTEGERS:
+            sql = f"SELECT min({name})::BIGINT AS least, max({name})::BIGINT AS most FROM {PARQUET}"
+            [ends] = self._table(sql, [str(self.staged.path)])
+            return IntegerKey(int(str(ends["least"] or 0)), int(str(ends["most"] or 0)))
+        return None
 
     def _sizes(self, column: str) -> dict[str, int]:
         """The numbers of a column's values where most are size labels, which ``schemas.py`` decides alike; else {}."""
-        kind = next(field.type for field in self.inspection.schema if field.name == column)
-        if kind != "VARCHAR":
+        if self._kind(column) != "VARCHAR":
             return {}
         found = self._table(
             f"SELECT DISTINCT {quoted(column)} AS v FROM {PARQUET} WHERE v IS NOT NULL LIMIT {MAX_SIZES + 1}",
@@ -175,6 +226,9 @@ class _Work:
         texts = sorted(str(row["v"]) for row in found)
         known = {text: number for text in texts if (number := parse_size_label(text)) is not None}
         return known if len(texts) <= MAX_SIZES and 2 * len(known) > len(texts) else {}
+
+    def _kind(self, column: str) -> str:
+        return next(field.type for field in self.inspection.schema if field.name == column)
 
     def check_types(self) -> None:
         """That a file of these types, written by us, has for DuckDB exactly the columns that the given one has."""
@@ -295,18 +349,16 @@ def _is_unfit(staged: Staged, limits: Limits, is_sorted: bool) -> bool:
 
 
 def _order_writer(path: Path) -> pq.ParquetWriter:
-    schema = pa.schema([pa.field("row", pa.int64(), nullable=False)])
     # Rows with equal keys keep their order, so the differences of neighbours are small.
     return pq.ParquetWriter(
-        path, schema, compression="zstd", use_dictionary=False, column_encoding={"row": "DELTA_BINARY_PACKED"}
+        path, _ORDER_SCHEMA, compression="zstd", use_dictionary=False, column_encoding={"row": "DELTA_BINARY_PACKED"}
     )
 
 
 def _tables(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table]:
-    schema = pa.schema([pa.field("row", pa.int64(), nullable=False)])
     gathered: list[pa.RecordBatch] = []
     for batch in batches:
-        gathered.append(pa.RecordBatch.from_arrays([batch.column(0).cast(pa.int64())], schema=schema))
+        gathered.append(pa.RecordBatch.from_arrays([batch.column(0).cast(pa.int64())], schema=_ORDER_SCHEMA))
         if sum(part.num_rows for part in gathered) >= rows:
             yield pa.Table.from_batches(gathered)
             gathered = []

@@ -26,6 +26,7 @@ _STEPS = {
     "check": "checking",
     "hash": "hashing",
     "make": "making",
+    "order": "ordering",
     "sort": "sorting",
     "write": "writing",
     "describe": "describing",

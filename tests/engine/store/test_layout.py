@@ -406,3 +406,23 @@ def test_which_columns_are_sorted_by(bench: Bench) -> None:
         ("sort = 3", ()),
     ]:
         assert sort_columns(text, schema) == expected
+
+
+def test_both_ways_to_sort_agree(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = ["4M", "10M", "1B", "0.004B", "4m", "Ü", "ü", "", "\U0001f600", "\uffff", None]
+    generator = np.random.default_rng(3)
+    table = pa.table(
+        {
+            "params": [values[at] for at in generator.integers(0, len(values), 400)],
+            "data": [values[at] for at in generator.integers(5, len(values), 400)],
+            "step": pa.array(generator.integers(-9, 9, 400), pa.int16(), mask=generator.random(400) < 0.1),
+            "good": pa.array(generator.random(400) < 0.5, mask=generator.random(400) < 0.1),
+            "row": range(400),
+        }
+    )
+    path = bench.write(table)
+    columns = ["params", "good", "data", "step"]
+    packed = bench.lay_out(path, columns)
+    monkeypatch.setattr("engine.store.layout.fits", lambda keys: False)
+    assert read(bench.lay_out(path, columns)).equals(read(packed))
+    assert packed.place is not None and packed.warnings == ()
