@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine.config import EngineConfig
-from engine.connection import Database, Rows
+from engine.connection import Database
 from engine.definition import NamedQuery
 from engine.errors import (
     DatasetNotFoundError,
@@ -76,6 +76,22 @@ if TYPE_CHECKING:
 MAX_PIVOT_COLUMNS = 5_000
 MAX_FACET_VALUES = 10_000
 _PREFIX_DIGITS = 16  # of hashes inside a cursor
+
+
+class Stoppable(Protocol):
+    """What goes on for a request. ``close`` ends it, from any thread."""
+
+    def close(self) -> None: ...
+
+
+class _Fetching:
+    """The files of a query on their way here."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+
+    def close(self) -> None:
+        self.stop.set()
 
 
 @dataclass(frozen=True)
@@ -341,14 +357,15 @@ class Engine:
         return hashlib.sha256(b"bytomorrow cursor 1\0" + dataset.encode()).digest()
 
     def stream(
-        self, prepared: Prepared, *, started: Callable[[Rows], None] | None = None
+        self, prepared: Prepared, *, started: Callable[[Stoppable], None] | None = None
     ) -> ResultStream | KnownStream:
         """Run a prepared request; its rows as a stream of Arrow batches.
 
         Parameters
         ----------
         started
-            Given what runs before there is a first row, so that another thread may close it.
+            Given what goes on before there is a first row, one thing after the other (files are fetched, then a query
+            runs), so that another thread may close it.
 
         Raises
         ------
@@ -368,9 +385,12 @@ class Engine:
             self._results.put(key, answer)
         return stream
 
-    def _run(self, prepared: Prepared, started: Callable[[Rows], None] | None) -> ResultStream:
+    def _run(self, prepared: Prepared, started: Callable[[Stoppable], None] | None) -> ResultStream:
         version, plan = prepared.version, prepared.plan
-        scan = self.scan(version, plan)
+        fetching = _Fetching()
+        if started is not None:
+            started(fetching)
+        scan = self._versions.scan(version, plan, stop=fetching.stop)
         try:
             pivot_values = self._pivot_values(prepared, scan)
             compiled = compile_plan(_with_one_more(plan), scan.relation, pivot_values)

@@ -114,7 +114,7 @@ class OpenVersions:
                 self._open.popitem(last=False)
         return opened
 
-    def scan(self, opened: DatasetVersion, plan: Plan | None = None) -> Scan:
+    def scan(self, opened: DatasetVersion, plan: Plan | None = None, *, stop: threading.Event | None = None) -> Scan:
         """A relation over those files of a version that a plan's rows can come from; over all of them without a plan.
 
         It has the physical columns and the ordinal, which counts the rows of all files. No file may be used beyond
@@ -123,13 +123,14 @@ class OpenVersions:
         Raises
         ------
         CorruptVersionError, StoreError
+            The latter also once ``stop`` is set while files are being fetched.
         """
         entries = opened.version.files
         chosen: Sequence[int] = range(len(entries))
         if plan is not None and opened.files is not None and len(entries) > 1 and _knows_places(opened.version):
             chosen = files_of_plan(plan, opened.files) or (0,)  # no row, and still columns
         files = tuple(entries[position] for position in chosen)
-        lease = self._blobs.lease(files)
+        lease = self._blobs.lease(files, stop=stop)
         try:
             relation = self._relation(opened, tuple(chosen), lease.sources)
         except BaseException:

@@ -66,8 +66,8 @@ class Blobs(Protocol):
     def directories(self) -> tuple[Path, ...]:
         """Folders that DuckDB must be allowed to read, beside the store's."""
 
-    def lease(self, entries: Sequence[FileEntry]) -> Lease:
-        """The files, checked."""
+    def lease(self, entries: Sequence[FileEntry], *, stop: threading.Event | None = None) -> Lease:
+        """The files, checked. Once ``stop`` is set, fetching them ends with DownloadStoppedError."""
 
     def prefetch(self, entries: Sequence[FileEntry]) -> None:
         """Get them near, in the background, if there is room."""
@@ -100,7 +100,7 @@ class LocalBlobs:
     def __init__(self, store: FolderStore) -> None:
         self._store = store
 
-    def lease(self, entries: Sequence[FileEntry]) -> Lease:
+    def lease(self, entries: Sequence[FileEntry], *, stop: threading.Event | None = None) -> Lease:
         return Lease([str(verify_blob(self._store, entry)) for entry in entries])
 
     def prefetch(self, entries: Sequence[FileEntry]) -> None:
@@ -157,7 +157,7 @@ class CachedBlobs:
         self.filesystem: BlobFileSystem | None = BlobFileSystem(self)
         self.directories: tuple[Path, ...] = (cache.folder,)
 
-    def lease(self, entries: Sequence[FileEntry]) -> Lease:
+    def lease(self, entries: Sequence[FileEntry], *, stop: threading.Event | None = None) -> Lease:
         """The files as paths, or all of them as names when they do not fit the cache together.
 
         The names promise nothing yet: what is wrong with a file comes out when it is read.
@@ -167,7 +167,7 @@ class CachedBlobs:
             pins: list[Pin] = []
             try:
                 for entry in entries:
-                    pins.append(self._cache.pin(entry, self._store.read_range))
+                    pins.append(self._cache.pin(entry, self._store.read_range, stop=stop))
                 return Lease([str(pin.path) for pin in pins], lambda: self._unpin(pins))
             except NoRoomError:
                 self._unpin(pins)

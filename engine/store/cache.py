@@ -27,6 +27,7 @@ from engine.store.pins import Pin, Pins, is_at
 from engine.store.records import BLOCK_BYTES, FileEntry
 from engine.store.verify import remember_hash, verify_file
 
+_STOP_S = 0.25  # how soon one who waits for another's download notices that nobody waits for it
 WAIT_S = 60.0  # how long others may show no progress; one block of 8 MiB takes that at 140 kB/s
 
 _LOGGER = logging.getLogger(__name__)
@@ -137,6 +138,8 @@ class DiskCache:
         ------
         NoRoomError
             It cannot be kept now; read it by other means.
+        DownloadStoppedError
+            ``stop`` was set. What was fetched is kept for the next one who asks.
         CorruptVersionError
             The store has no such object, or twice gave bytes that are not what the record says.
         StoreError
@@ -155,7 +158,7 @@ class DiskCache:
                     flight = self._flights[entry.sha256] = _Flight(next(self._numbers))
             if leads:
                 return self._lead(entry, source, flight, stop)
-            self._follow(entry, flight)
+            self._follow(entry, flight, stop)
             if flight.number > asked and _is_ours_too(flight.error):
                 raise type(flight.error)(flight.error.detail)
         raise NoRoomError(f"{entry.key} is thrown out of the disk cache as soon as it is there")
@@ -193,13 +196,17 @@ class DiskCache:
         """Give a file back; from any thread, once for each time it was pinned."""
         self._pins.release(pin)
 
-    def _follow(self, entry: FileEntry, flight: _Flight) -> None:
+    def _follow(self, entry: FileEntry, flight: _Flight, stop: threading.Event | None) -> None:
         self.count(waits=1)
-        seen = -1
-        while not flight.done.wait(self._wait_s):
-            if flight.received == seen:
+        seen, since = -1, time.monotonic()
+        step_s = self._wait_s if stop is None else min(self._wait_s, _STOP_S)
+        while not flight.done.wait(step_s):
+            if stop is not None and stop.is_set():
+                raise DownloadStoppedError(f"nobody waits for {entry.key} any more")
+            if flight.received != seen:
+                seen, since = flight.received, time.monotonic()
+            elif time.monotonic() - since >= self._wait_s:
                 raise StoreError(f"{entry.key} is being fetched, and nothing has come for {self._wait_s:g} s")
-            seen = flight.received
 
     def _lead(self, entry: FileEntry, source: RangeSource, flight: _Flight, stop: threading.Event | None) -> Pin:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from starlette.testclient import TestClient
 
+from engine import Engine
+from engine.config import EngineConfig
+from engine.errors import StoreError
+from queries.request import QueryRequest
 from server.app import create_app
 from server.settings import Settings
 from tests.object_storage.servers import Bucket
@@ -131,3 +135,19 @@ def test_an_empty_condition_publishes_nothing(served: Served, given: Path, condi
     answer = served.folder.post(f"/api/datasets/other/versions?{condition}", content=given.read_bytes())
     assert answer.status_code == 400 and "is empty" in answer.json()["detail"]
     assert served.folder.get("/api/datasets/other").status_code == 404
+
+
+def test_who_leaves_stops_what_is_fetched_for_them(moto_bucket: Bucket, given: Path, tmp_path: Path) -> None:
+    config = EngineConfig(moto_bucket.location, definitions=None, cache_dir=tmp_path / "publisher")
+    with Engine(config) as publisher:
+        publisher.publish("sweep", given)
+    with Engine(replace(config, cache_dir=tmp_path / "reader")) as engine:
+        prepared = engine.prepare(QueryRequest(dataset="sweep", limit=3))
+        with pytest.raises(StoreError, match="was stopped"):
+            engine.stream(prepared, started=lambda going_on: going_on.close())
+        metrics = engine.blobs.metrics()
+        assert metrics is not None and metrics.bytes_fetched == 0
+        going_on: list[object] = []
+        with engine.stream(prepared, started=going_on.append) as stream:
+            assert sum(batch.num_rows for batch in stream) == 3
+        assert len(going_on) == 2  # the files on their way, and then the query

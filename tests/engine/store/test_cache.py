@@ -355,6 +355,23 @@ def test_a_waiter_outlives_a_download_that_was_stopped(cache: DiskCache, objects
     assert objects.bytes_asked == entry.size
 
 
+def test_a_waiter_may_stop_waiting(cache: DiskCache, objects: Objects) -> None:
+    entry = objects.put(1, 9 * BLOCK)
+    stop, go = threading.Event(), threading.Event()
+    objects.before = until(go)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(get, cache, objects, entry)
+        wait_for(lambda: len(objects.asked) == 4)
+        second = pool.submit(cache.pin, entry, objects.read_range, stop=stop)
+        wait_for(lambda: cache.metrics().waits == 1)
+        stop.set()
+        assert isinstance(second.exception(20), DownloadStoppedError)
+        assert not first.done()
+        go.set()
+        assert first.result(20) == objects.content[entry.key]
+    assert objects.bytes_asked == entry.size
+
+
 def test_a_stalled_thread_is_not_waited_for_without_end(folder: Path, objects: Objects) -> None:
     cache = make(folder, wait_s=0.1)
     entry = objects.put(1, BLOCK)
