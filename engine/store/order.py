@@ -17,6 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from engine.store.rows import write_array
+
 MAX_TEXTS = 1 << 16  # distinct values of a column of text
 MAX_CODES = 1 << 62
 _FILES = 256  # that the rows are dealt to at once
@@ -138,7 +140,7 @@ def _ordered(
         cuts = np.searchsorted(number, np.arange(_FILES + 1))
         for at in np.flatnonzero(np.diff(cuts)):
             with open(folder / str(at), "ab") as file:
-                pairs[cuts[at] : cuts[at + 1]].tofile(file)
+                write_array(file, pairs[cuts[at] : cuts[at + 1]])
         counts += np.diff(cuts)
         done += len(pairs)
         if progress is not None:

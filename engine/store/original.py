@@ -16,7 +16,7 @@ from engine.store.blobs import Blobs
 from engine.store.protocol import Progress
 from engine.store.records import FileEntry
 from engine.store.rewrite import FileWriter, UnkeptError, translated, write_rows
-from engine.store.rows import Limits, Source, frugal_memory, open_parquet
+from engine.store.rows import Limits, Source, frugal_memory, open_parquet, write_array
 from engine.store.shuffle import shuffled
 from engine.store.state import Version
 
@@ -92,7 +92,7 @@ def _write_places(files: Sequence[Callable[[], AbstractContextManager[Path]]], p
         for open_path in files:
             with open_path() as path, open_parquet(path) as file:
                 for batch in file.iter_batches(columns=[place], use_threads=False):
-                    batch.column(0).to_numpy().tofile(writer)
+                    write_array(writer, batch.column(0).to_numpy())
                     rows += batch.num_rows
     return rows
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -54,6 +56,11 @@ def frugal_memory() -> Iterator[None]:
                 pa.set_memory_pool(before)
                 _pools.clear()
         release_memory()
+
+
+def write_array(file: BinaryIO, array: np.ndarray[Any, Any]) -> None:
+    """The bytes of an array. Not by ``tofile``, whose OSError does not say that the disk is full."""
+    file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
 
 
 def release_memory() -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.ipc
 
 from engine.store.protocol import Progress
-from engine.store.rows import Limits, Source, chunks_of, open_parquet
+from engine.store.rows import Limits, Source, chunks_of, open_parquet, write_array
 
 _PLACE = "place"
 _WINDOW_ROWS = 1 << 21  # places that are put in order at once
@@ -139,7 +139,7 @@ def write_inverse(order: Path, into: Path, spill: Path) -> None:
                 cuts = np.searchsorted(row, bounds, sorter=by)
                 for number in np.flatnonzero(np.diff(cuts)):
                     chosen = by[cuts[number] : cuts[number + 1]]
-                    np.stack([row[chosen], chosen + done]).tofile(writer)
+                    write_array(writer, np.stack([row[chosen], chosen + done]))
                     pieces[number].append((offset, len(chosen)))
                     offset += 16 * len(chosen)
                 done += len(row)
@@ -152,4 +152,4 @@ def write_inverse(order: Path, into: Path, spill: Path) -> None:
                 places[row - first] = place
             if (places < 0).any():
                 raise ValueError("the new order is not one of all rows")
-            places.tofile(writer)
+            write_array(writer, places)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from engine.store.order import IntegerKey, Key, TextKey, fits, places_in_order
+from engine.store.rows import write_array
 
 TEXTS = ["4M", "10M", "ü", "", "Z"]  # in the order that is asked for, whatever that is
 _ROWS = st.lists(
@@ -81,3 +82,11 @@ def test_the_folder_goes_when_nobody_reads_on(tmp_path: Path) -> None:
     assert (tmp_path / "deal").exists()
     pieces.close()  # type: ignore[attr-defined]
     assert not (tmp_path / "deal").exists()
+
+
+def test_a_full_disk_says_so(tmp_path: Path) -> None:
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError, match="No space left"):
+        write_array(full, np.arange(5))
+    with open(tmp_path / "file", "wb") as file:
+        write_array(file, np.arange(6).reshape(2, 3)[:, 1:])
+    assert np.fromfile(tmp_path / "file", np.int64).tolist() == [1, 2, 4, 5]
