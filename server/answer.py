@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from engine import DatasetVersion, Engine, EngineError, Prepared, ResultMeta
+from engine.engine import Stoppable
 from server.caching import LATEST, PINNED, is_match, make_etag
 from server.compression import MIN_BYTES, compress, make_compressor
 from server.encoding import Format, Payload
@@ -45,13 +46,7 @@ class Rows(Protocol):
     def close(self) -> None: ...
 
 
-class Closeable(Protocol):
-    """Something that another thread may stop."""
-
-    def close(self) -> None: ...
-
-
-Started = Callable[[Closeable], None]
+Started = Callable[[Stoppable], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,7 @@ class Question:
         return self.start(started or _nobody)
 
 
-def _nobody(running: Closeable) -> None:
+def _nobody(running: Stoppable) -> None:
     """Nobody is going to close it early."""
 
 
@@ -152,7 +147,7 @@ class QueryProduction:
         self._form = form
         self._coding = coding
         self._found: Found | None = None
-        self._running: Closeable | None = None
+        self._running: Stoppable | None = None
         self._is_cancelled = threading.Event()
         self._started = time.perf_counter()
 
@@ -188,7 +183,7 @@ class QueryProduction:
             self._running.close()
         self.close()
 
-    def _hold(self, running: Closeable) -> None:
+    def _hold(self, running: Stoppable) -> None:
         self._running = running
         if self._is_cancelled.is_set():
             running.close()

@@ -201,13 +201,10 @@ class _Work:
     def _packed_key(self, column: str) -> Key | None:
         kind, name = self._kind(column), quoted(column)
         if kind == "VARCHAR":
-            rows = self._table(
-                f"SELECT DISTINCT {name} AS v FROM {PARQUET} WHERE v IS NOT NULL LIMIT {MAX_TEXTS + 1}",
-                [str(self.staged.path)],
-            )
-            sizes = self._sizes(column)
+            texts = self._texts(column, MAX_TEXTS)
+            sizes = _size_labels(texts)
             # By the bytes of UTF-8, as the database orders texts.
-            texts = sorted((str(row["v"]) for row in rows), key=lambda text: (sizes.get(text, math.inf), text.encode()))
+            texts.sort(key=lambda text: (sizes.get(text, math.inf), text.encode()))
             return TextKey(tuple(texts)) if len(texts) <= MAX_TEXTS else None
         if kind in _PACKED_INTEGERS:
             sql = f"SELECT min({name})::BIGINT AS least, max({name})::BIGINT AS most FROM {PARQUET}"
@@ -216,16 +213,16 @@ class _Work:
         return None
 
     def _sizes(self, column: str) -> dict[str, int]:
-        """The numbers of a column's values where most are size labels, which ``schemas.py`` decides alike; else {}."""
-        if self._kind(column) != "VARCHAR":
-            return {}
-        found = self._table(
-            f"SELECT DISTINCT {quoted(column)} AS v FROM {PARQUET} WHERE v IS NOT NULL LIMIT {MAX_SIZES + 1}",
+        """The numbers of a column's values where those are model sizes; else {}."""
+        return _size_labels(self._texts(column, MAX_SIZES)) if self._kind(column) == "VARCHAR" else {}
+
+    def _texts(self, column: str, most: int) -> list[str]:
+        """The distinct values of a column of text; one more than ``most`` of them where there are more."""
+        rows = self._table(
+            f"SELECT DISTINCT {quoted(column)} AS v FROM {PARQUET} WHERE v IS NOT NULL LIMIT {most + 1}",
             [str(self.staged.path)],
         )
-        texts = sorted(str(row["v"]) for row in found)
-        known = {text: number for text in texts if (number := parse_size_label(text)) is not None}
-        return known if len(texts) <= MAX_SIZES and 2 * len(known) > len(texts) else {}
+        return sorted(str(row["v"]) for row in rows)
 
     def _kind(self, column: str) -> str:
         return next(field.type for field in self.inspection.schema if field.name == column)
@@ -329,6 +326,12 @@ def _with_places(rows: Iterator[pa.RecordBatch], order: Path, name: str) -> Iter
                 waiting = pa.concat_arrays([waiting, next(places).column(0)])
             here, waiting = waiting[: batch.num_rows], waiting[batch.num_rows :]
             yield pa.RecordBatch.from_arrays([*batch.columns, here], schema=batch.schema.append(field))
+
+
+def _size_labels(texts: Sequence[str]) -> dict[str, int]:
+    """The numbers of a column's distinct values where most are size labels (``schemas.py`` decides alike); else {}."""
+    known = {text: number for text in texts if (number := parse_size_label(text)) is not None}
+    return known if len(texts) <= MAX_SIZES and 2 * len(known) > len(texts) else {}
 
 
 def _is_unfit(staged: Staged, limits: Limits, is_sorted: bool) -> bool:

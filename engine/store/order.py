@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ class TextKey:
         found = pc.index_in(column, value_set=pa.array(self.values, column.type))
         if found.null_count > column.null_count:
             raise ValueError("a column has another value than it had a moment ago")
-        return _integers(found, len(self.values))
+        return _integers(found.cast(pa.int64()), len(self.values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,11 @@ class IntegerKey:
         return self.most - self.least + 2
 
     def ranks(self, column: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
-        ends = pc.min_max(column.cast(pa.int64())).as_py()
+        whole = column.cast(pa.int64())
+        ends = pc.min_max(whole).as_py()
         if ends["min"] is not None and not self.least <= ends["min"] <= ends["max"] <= self.most:
             raise ValueError("a column has another value than it had a moment ago")
-        return _integers(column, self.most + 1) - self.least
+        return _integers(whole, self.most + 1) - self.least
 
 
 Key = TextKey | IntegerKey
@@ -82,7 +83,7 @@ def places_in_order(
     deal_rows: int = _DEAL_ROWS,
     sort_rows: int = _SORT_ROWS,
     progress: Callable[[int], None] | None = None,
-) -> Iterator[np.ndarray[Any, np.dtype[np.int64]]]:
+) -> Generator[np.ndarray[Any, np.dtype[np.int64]]]:
     """The places of rows, ordered by their keys and then by place, in pieces.
 
     Parameters
@@ -180,8 +181,5 @@ def _together(pieces: Iterable[Pairs], rows: int) -> Iterator[Pairs]:
 
 
 def _integers(column: pa.Array, null: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    whole = column.cast(pa.int64())
-    found: np.ndarray[Any, np.dtype[np.int64]] = (
-        pc.fill_null(whole, null).to_numpy(zero_copy_only=False) if whole.null_count else whole.to_numpy()
-    )
+    found: np.ndarray[Any, np.dtype[np.int64]] = pc.fill_null(column, null).to_numpy(zero_copy_only=False)
     return found

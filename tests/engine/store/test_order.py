@@ -80,7 +80,7 @@ def test_the_folder_goes_when_nobody_reads_on(tmp_path: Path) -> None:
     pieces = places_in_order([batch], [IntegerKey(0, 9)], tmp_path / "deal", deal_rows=10, sort_rows=5)
     next(pieces)
     assert (tmp_path / "deal").exists()
-    pieces.close()  # type: ignore[attr-defined]
+    pieces.close()
     assert not (tmp_path / "deal").exists()
 
 
