@@ -119,6 +119,8 @@ class EngineConfig:
         An answer asked for without ``limit`` may not be longer.
     results_cache_bytes
         Of small answers that are kept to be given again; 0 for none.
+    tables_bytes
+        Of memory for copies of versions that are asked often; a part of ``memory_limit_bytes``. 0 for none.
     max_concurrent
         Queries that run at once; more wait for ``queue_timeout_s`` and are then refused.
     refresh_s
@@ -134,6 +136,7 @@ class EngineConfig:
     max_concurrent: int = 8
     queue_timeout_s: float = 10.0
     results_cache_bytes: int = 16 * MEBIBYTE
+    tables_bytes: int = 96 * MEBIBYTE
     drop_settle_s: float = 2.0  # a dropped file counts once it has not changed for so long
     schema_policy: str = "warn"  # or "block-breaking"
     cache_bytes: int = 4 * GIBIBYTE

@@ -263,6 +263,7 @@ class Database:
         self._slots = threading.BoundedSemaphore(max_concurrent)
         self._watchdog = _Watchdog()
         self._selects: set[str] = set()
+        self._own: set[duckdb.DuckDBPyConnection] = set()
         self._defining = [threading.Lock() for _ in range(64)]  # one view may have to wait for a bucket
         self._spill = _spill_folder(temp_directory)
         self._root = duckdb.connect(
@@ -391,6 +392,46 @@ class Database:
                 raise translate(error, self._hidden) from error
             finally:
                 cursor.close()
+
+    def own(self, statements: Sequence[str], *, timeout_s: float) -> None:
+        """Run statements of ours that make or drop things in memory, in one transaction; no slot is taken.
+
+        Raises
+        ------
+        QueryTimeoutError, ResourceLimitError, CorruptVersionError, StoreError
+        """
+        cursor = self._root.cursor()
+        self._own.add(cursor)
+        ticket = self._watchdog.arm(cursor, timeout_s)
+        try:
+            cursor.begin()
+            for statement in statements:
+                cursor.execute(statement)
+            cursor.commit()
+        except (duckdb.Error, OSError, RuntimeError, EngineError) as error:
+            raise self._translate(error) from error
+        finally:
+            self._watchdog.disarm(ticket)
+            self._own.discard(cursor)
+            cursor.close()
+
+    def stop_own(self) -> None:
+        """Interrupt what ``own`` runs now."""
+        for cursor in list(self._own):
+            with suppress(duckdb.Error):
+                cursor.interrupt()
+
+    def table_bytes(self) -> int:
+        """What the tables in memory take."""
+        cursor = self._root.cursor()
+        try:
+            found = cursor.execute(
+                "SELECT sum(memory_usage_bytes + temporary_storage_bytes) FROM duckdb_memory() "
+                "WHERE tag = 'IN_MEMORY_TABLE'"
+            ).fetchone()
+            return int(found[0] or 0) if found else 0
+        finally:
+            cursor.close()
 
     def relation(self, sql: str, parameters: Parameters | None = None) -> duckdb.DuckDBPyRelation:
         """A lazy relation on a cursor of its own, for a notebook: no slot, no deadline."""

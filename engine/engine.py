@@ -26,7 +26,7 @@ from engine.errors import (
     ResultTooLargeError,
     VersionNotFoundError,
 )
-from engine.result import Extras, Identity, KnownStream, Page, QueryResult, ResultStream, python_rows
+from engine.result import Extras, Identity, KnownStream, Page, QueryResult, ResultStream, plain_texts, python_rows
 from engine.results_cache import ResultsCache
 from engine.settings import load_settings
 from engine.store import (
@@ -54,6 +54,7 @@ from engine.store.lifecycle import KEEP, Lifecycle
 from engine.store.original import write_original
 from engine.store.state import Event, is_pin, is_pinned
 from engine.summary import ColumnSummary, summarize_column
+from engine.tables import Tables
 from engine.versions import DatasetVersion, OpenVersions, Scan, describe_values
 from queries.compiler import (
     CompiledQuery,
@@ -166,7 +167,8 @@ class Engine:
             on_latest=lambda version: self.blobs.prefetch(version.files),
         )
         self._watcher: Watcher | None = None
-        self._versions = OpenVersions(self.store, self.blobs, self.database)
+        self.tables = Tables(self.database, config.tables_bytes)
+        self._versions = OpenVersions(self.store, self.blobs, self.database, self.tables)
         self._results = ResultsCache(config.results_cache_bytes)
         self._limits = Limits(max_rows=config.max_rows)
         self._lent: list[Scan] = []
@@ -196,6 +198,7 @@ class Engine:
     def close(self) -> None:
         """Stop the background work and give everything back."""
         self.stop_ingest()
+        self.tables.close()
         for scan in self._lent:
             scan.close()
         self.database.close()
@@ -390,7 +393,9 @@ class Engine:
         fetching = _Fetching()
         if started is not None:
             started(fetching)
-        scan = self._versions.scan(version, plan, stop=fetching.stop)
+        # What explains an answer tells of the files.
+        read = self._versions.scan if plan.explain else self._versions.read
+        scan = read(version, plan, stop=fetching.stop)
         try:
             pivot_values = self._pivot_values(prepared, scan)
             compiled = compile_plan(_with_one_more(plan), scan.relation, pivot_values)
@@ -417,7 +422,7 @@ class Engine:
         """Run a prepared request to its end; see ``stream``."""
         with self.stream(prepared) as stream:
             table = pa.Table.from_batches(list(stream), schema=stream.schema)
-            return QueryResult(table, stream.meta())
+            return QueryResult(plain_texts(table), stream.meta())
 
     def compile(self, prepared: Prepared) -> CompiledQuery:
         """The SQL of a prepared request. For a pivot this asks the data for the values that become columns."""
@@ -481,7 +486,7 @@ class Engine:
         def count() -> int:
             if plan.shape.where is None and plan.after is None and plan.shape.is_every_row:
                 return version.version.rows
-            with self.scan(version, replace(plan, limit=None)) as scan:
+            with self._versions.read(version, replace(plan, limit=None)) as scan:
                 compiled = compile_count(plan, scan.relation)
                 total: int = self.database.table(compiled.sql, compiled.params, nested=True).column(0)[0].as_py()
             # A page that begins after an ordinal counts from there.
@@ -527,7 +532,7 @@ class Engine:
         facets: dict[str, list[dict[str, Any]]] | None = {} if plan.facets else None
         for facet in plan.facets:
             filtered = replace(plan, shape=replace(plan.shape, where=facet.where), limit=None, after=None)
-            with self.scan(prepared.version, filtered) as counted_files:
+            with self._versions.read(prepared.version, filtered) as counted_files:
                 query = compile_facet(plan, facet, counted_files.relation, MAX_FACET_VALUES + 1)
                 counted = python_rows(self.database.table(query.sql, query.params))
             if len(counted) > MAX_FACET_VALUES:

@@ -261,6 +261,22 @@ class KnownStream:
         return self._answer.meta
 
 
+def plain_texts(table: pa.Table) -> pa.Table:
+    """The table with texts as texts, where the engine had them as codes into a list of texts."""
+    plain = pa.schema([field.with_type(_without_codes(field.type)) for field in table.schema], table.schema.metadata)
+    return table if plain.equals(table.schema) else table.cast(plain)
+
+
+def _without_codes(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_codes(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_codes(kind.value_type)))
+    return kind
+
+
 def python_rows(table: pa.Table) -> list[dict[str, Any]]:
     """The rows as dictionaries; days beyond the year 9999, which Python does not have, as text."""
     rows: list[dict[str, Any]]

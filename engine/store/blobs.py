@@ -69,6 +69,9 @@ class Blobs(Protocol):
     def lease(self, entries: Sequence[FileEntry], *, stop: threading.Event | None = None) -> Lease:
         """The files, checked. Once ``stop`` is set, fetching them ends with DownloadStoppedError."""
 
+    def is_near(self, entries: Sequence[FileEntry]) -> bool:
+        """Whether a lease of them would fetch nothing."""
+
     def prefetch(self, entries: Sequence[FileEntry]) -> None:
         """Get them near, in the background, if there is room."""
 
@@ -102,6 +105,9 @@ class LocalBlobs:
 
     def lease(self, entries: Sequence[FileEntry], *, stop: threading.Event | None = None) -> Lease:
         return Lease([str(verify_blob(self._store, entry)) for entry in entries])
+
+    def is_near(self, entries: Sequence[FileEntry]) -> bool:
+        return True
 
     def prefetch(self, entries: Sequence[FileEntry]) -> None:
         """They are as near as they can be."""
@@ -176,6 +182,10 @@ class CachedBlobs:
                 raise
         names = self._names.add(entries)
         return Lease([f"btblob://{name}" for name in names], lambda: self._names.release(names))
+
+    def is_near(self, entries: Sequence[FileEntry]) -> bool:
+        """Looks into the cache, and counts nothing."""
+        return all(os.path.exists(self._cache.folder / f"{entry.sha256}.parquet") for entry in entries)
 
     def prefetch(self, entries: Sequence[FileEntry]) -> None:
         self._prefetcher.add(entries)
