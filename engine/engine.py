@@ -310,8 +310,11 @@ class Engine:
 
     # --- queries
 
-    def prepare(self, request: QueryRequest) -> Prepared:
+    def prepare(self, request: QueryRequest, opened: DatasetVersion | None = None) -> Prepared:
         """Settle the version, resolve every name and value, and apply the limits. Runs no query of the request.
+
+        ``opened`` is the version that the request means, where somebody has found that out already. A cursor finds its
+        own.
 
         Raises
         ------
@@ -320,7 +323,7 @@ class Engine:
         DatasetNotFoundError, VersionNotFoundError, CorruptVersionError, StoreError
         """
         if request.cursor is None:
-            version = self.version(request.dataset, request.version)
+            version = opened or self.version(request.dataset, request.version)
             return Prepared(request, version, plan_query(request, version.schema, self._limits))
         state = self.state(request.dataset)
         cursor, version = self._resolve_cursor(state, request.cursor, request.version)

@@ -7,14 +7,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol
 
 import pyarrow as pa
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from engine import DatasetVersion, Engine, EngineError, Prepared, ResultMeta
 from engine.engine import Stoppable
+from engine.footing import Footing, footing, states
 from server.caching import LATEST, PINNED, is_match, make_etag
 from server.compression import MIN_BYTES, compress, make_compressor
 from server.encoding import Format, Payload
@@ -48,6 +51,10 @@ class Rows(Protocol):
 
 Started = Callable[[Stoppable], None]
 
+#: In a request's scope, who wants to know what the answer stands on: a ``Keep``.
+KEEP = "bytomorrow.keep"
+Keep = Callable[[Footing | None], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -75,6 +82,10 @@ class Question:
         Whether ``address`` is such a URL already.
     format_name
         The format that the query named itself.
+    datasets
+        Other datasets than the version's that the question was read by.
+    may_be_kept
+        Whether the answer may be given again; one that explains itself tells how it was found this time.
     """
 
     version: DatasetVersion
@@ -84,6 +95,8 @@ class Question:
     pinned: Address | None
     is_pinned: bool
     format_name: str | None = None
+    datasets: tuple[str, ...] = ()
+    may_be_kept: bool = True
 
     def run(self, started: Started | None = None) -> Found:
         """Run the query up to its first rows. ``started`` is given what runs, so that another thread may close it."""
@@ -112,44 +125,117 @@ def ask(
         address.having(version=prepared.version.version.name) if pinned is None else pinned,
         is_direct and prepared.is_pinned,
         format_name,
+        may_be_kept=not prepared.plan.explain,
     )
 
 
-def answer(request: Request, question: Question) -> Response:
-    """The response to a question. It compares ETags first, and does nothing else when they are equal.
+class QueryResponse(Response):
+    """The response to a question: it is read, and answered, in one trip to a worker thread.
 
-    Raises
-    ------
-    HttpError
-        406, and 412 for a POST whose ``If-None-Match`` holds.
+    Parameters
+    ----------
+    request
+        Whose headers say what is wanted.
+    engine
+        Answers it.
+    read
+        Reads the question from the request; may raise whatever is wrong with it.
     """
-    form = choose_format(request.headers.get("accept"), question.format_name)
-    coding = choose_coding(request.headers.get("accept-encoding"))
-    etag = _etag(question, form, coding)
-    headers = {"ETag": etag, "Vary": VARY, "Cache-Control": PINNED if question.is_pinned else LATEST}
+
+    def __init__(self, request: Request, engine: Engine, read: Callable[[], Question]) -> None:
+        self._production = AskedProduction(request, engine, read)
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await ProducedResponse(self._production, {})(scope, receive, send)
+        except _Settled as settled:
+            await settled.response(scope, receive, send)
+
+
+class _Settled(Exception):
+    """There is an answer that nothing has to be run for."""
+
+    def __init__(self, response: Response) -> None:
+        self.response = response
+
+
+class AskedProduction:
+    """Reads a question, and answers it. It compares ETags first, and runs nothing when they are equal."""
+
+    def __init__(self, request: Request, engine: Engine, read: Callable[[], Question]) -> None:
+        self._request = request
+        self._engine = engine
+        self._read = read
+        self._answer: QueryProduction | None = None
+        self._is_cancelled = False
+        self._started = time.perf_counter()
+
+    def begin(self) -> tuple[Head, Iterator[bytes]]:
+        """See ``Production.begin``.
+
+        Raises
+        ------
+        HttpError
+            406, and 412 for a POST whose ``If-None-Match`` holds.
+        """
+        keep = self._request.scope.get(KEEP)
+        seen = states(self._engine) if keep is not None else {}
+        question = self._read()
+        wanted = self._request.headers
+        form = choose_format(wanted.get("accept"), question.format_name)
+        coding = choose_coding(wanted.get("accept-encoding"))
+        headers = _head(question, form, coding)
+        if keep is not None and question.may_be_kept:
+            keep(footing(self._engine, seen, question.datasets, question.version.version))
+        if is_match(wanted.get("if-none-match"), headers["ETag"]):
+            if self._request.method != "GET":
+                raise HttpError(412, "precondition_failed", "the answer is the one that If-None-Match names")
+            raise _Settled(Response(status_code=304, headers=headers))
+        headers["Content-Type"] = form.content_type
+        if self._request.scope.get("is_head"):
+            raise _Settled(HeadOnlyResponse(headers))
+        self._answer = QueryProduction(question, form, coding, self._started)
+        if self._is_cancelled:
+            self._answer.cancel()
+        head, pieces = self._answer.begin()
+        return Head({**headers, **head.headers}, head.size), pieces
+
+    def cancel(self) -> None:
+        self._is_cancelled = True
+        if self._answer is not None:
+            self._answer.cancel()
+
+    def close(self) -> None:
+        if self._answer is not None:
+            self._answer.close()
+
+
+def _head(question: Question, form: Format, coding: Coding) -> dict[str, str]:
+    """What the answer's head says before anything has run."""
+    headers = {
+        "ETag": _etag(question, form, coding),
+        "Vary": VARY,
+        "Cache-Control": PINNED if question.is_pinned else LATEST,
+    }
     if question.pinned is not None and not question.is_pinned:
         headers["Content-Location"] = question.pinned.url
-    if is_match(request.headers.get("if-none-match"), etag):
-        if request.method != "GET":
-            raise HttpError(412, "precondition_failed", "the answer is the one that If-None-Match names")
-        return Response(status_code=304, headers=headers)
-    headers["Content-Type"] = form.content_type
-    if request.scope.get("is_head"):
-        return HeadOnlyResponse(headers)
-    return ProducedResponse(QueryProduction(question, form, coding), headers)
+    return headers
 
 
 class QueryProduction:
-    """Runs a query and encodes its rows."""
+    """Runs a query and encodes its rows. ``started`` is when the work for it began, by ``time.perf_counter``."""
 
-    def __init__(self, question: Question, form: Format, coding: Coding) -> None:
+    def __init__(self, question: Question, form: Format, coding: Coding, started: float | None = None) -> None:
         self._question = question
         self._form = form
         self._coding = coding
         self._found: Found | None = None
         self._running: Stoppable | None = None
         self._is_cancelled = threading.Event()
-        self._started = time.perf_counter()
+        self._started = time.perf_counter() if started is None else started
 
     def begin(self) -> tuple[Head, Iterator[bytes]]:
         found = self._found = self._question.run(self._hold)
@@ -235,16 +321,21 @@ class QueryProduction:
 
 def _etag(question: Question, form: Format, coding: Coding) -> str:
     version = question.version.version
-    definition = hashlib.sha256((version.definition or "").encode()).hexdigest()
     return make_etag(
         version.dataset,
         version.name,
         version.content_id,
-        definition,  # units and directions stand in the answer; a store without a log may change them in place
+        _digest(version.definition),  # a store without a log may change it in place, and units stand in the answer
         question.query_id,
         form.name,
         coding.name or "identity",
     )
+
+
+@lru_cache(maxsize=256)
+def _digest(definition: str | None) -> str:
+    """Of a text that is long, and the same for all questions about a version."""
+    return hashlib.sha256((definition or "").encode()).hexdigest()
 
 
 def _compressed(pieces: Iterator[bytes], coding: str) -> Iterator[bytes]:

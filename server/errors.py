@@ -95,6 +95,9 @@ TABLE: dict[type[Exception], Answered] = {
     UnsupportedColumnError: Answered(406, "The format cannot carry this answer"),
 }
 
+#: All that ``answer_error`` knows an answer to.
+LISTED: tuple[type[Exception], ...] = (HttpError, *TABLE)
+
 #: Codes of problems that are no exception of queries or engine, with their titles; the documentation lists them.
 HTTP_CODES = {
     "bad_request": "The request cannot be read",
@@ -266,8 +269,7 @@ class ProblemMiddleware:
 
 def install_error_handlers(app: FastAPI) -> None:
     """See that every error of ``app`` becomes a problem document."""
-    kinds: list[type[Exception]] = [HttpError, *TABLE]
-    for kind in kinds:
+    for kind in LISTED:
         app.add_exception_handler(kind, answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation)

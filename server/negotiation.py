@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from server.encoding import FORMATS, Format
 from server.errors import HttpError
@@ -13,6 +14,8 @@ from server.errors import HttpError
 CODINGS = ("zstd", "br", "gzip")
 
 VARY = "Accept, Accept-Encoding"
+
+MOST_REMEMBERED = 1_024  # characters of a header whose reading is remembered; browsers send fewer than 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,8 @@ def choose_format(accept: str | None, named: str | None = None) -> Format:
                 did_you_mean=difflib.get_close_matches(named.lower(), names, 2),
             )
         return found
-    ranges = list(_read_qualities(accept or "*/*")) or [("*/*", 1.0)]
-    rated = [(max(_rate(kind, ranges) for kind in (item.media_type, *item.aliases)), item) for item in FORMATS]
-    best = max(quality for quality, _ in rated)
-    if best <= 0:
+    preferred = (_preferred if len(accept or "") <= MOST_REMEMBERED else _preferred.__wrapped__)(accept or "*/*")
+    if preferred is None:
         types = ", ".join(item.media_type for item in FORMATS)
         raise HttpError(
             406,
@@ -55,7 +56,7 @@ def choose_format(accept: str | None, named: str | None = None) -> Format:
             f"none of the types in Accept is served; served are {types}",
             headers={"Vary": VARY},
         )
-    return next(item for quality, item in rated if quality == best)
+    return preferred
 
 
 def choose_coding(accept_encoding: str | None) -> Coding:
@@ -86,6 +87,14 @@ def choose_coding(accept_encoding: str | None) -> Coding:
             headers={"Vary": VARY},
         )
     return Coding(None)
+
+
+@lru_cache(maxsize=1_024)  # there are few headers, and reading one takes as long as finding a kept answer
+def _preferred(accept: str) -> Format | None:
+    ranges = list(_read_qualities(accept)) or [("*/*", 1.0)]
+    rated = [(max(_rate(kind, ranges) for kind in (item.media_type, *item.aliases)), item) for item in FORMATS]
+    best = max(quality for quality, _ in rated)
+    return next(item for quality, item in rated if quality == best) if best > 0 else None
 
 
 def _read_qualities(header: str) -> Iterator[tuple[str, float]]:

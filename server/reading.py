@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.definition import NamedQuery
 from engine.engine import Engine
@@ -75,7 +75,7 @@ def question_of_url(
     missing = [(key, value) for key, value in (defaults or {}).items() if key not in keys]
     read = read_query(engine, dataset, [*pairs, *missing], also_reserved=also_reserved)
     request = read.request if adjust is None else adjust(read.request, read.version.schema, read.own)
-    return ask(engine, engine.prepare(request), Address.of(path, pairs), read.own.get("format"))
+    return ask(engine, engine.prepare(request, read.version), Address.of(path, pairs), read.own.get("format"))
 
 
 def question_of_name(engine: Engine, dataset: str, name: str, path: str, pairs: Pairs) -> Question:
@@ -94,11 +94,13 @@ def question_of_name(engine: Engine, dataset: str, name: str, path: str, pairs: 
     version, cursor = _target(pairs, dataset), first_value(pairs, "cursor")
     named, target = _find(engine, dataset, name, _begun(engine, dataset, version, cursor))
     given = [(key, value) for key, value in pairs if key != "dataset"]
-    schema = _opened(engine, target, version, cursor).schema
+    opened = _opened(engine, target, version, cursor)
+    schema = opened.schema
     merged = [*_kept(named, given, schema), *given]
     try:
         request, own = parse_query(merged, schema)
-        prepared = engine.prepare(request)
+        # Its own parameters may name a version.
+        prepared = engine.prepare(request, opened if request.version == version else None)
     except QueryError:
         _check(engine, named, target, dataset, schema)
         raise
@@ -106,7 +108,7 @@ def question_of_name(engine: Engine, dataset: str, name: str, path: str, pairs: 
     if target == dataset:
         return ask(engine, prepared, address, own.get("format"))
     plain = rows_address(target, merged).having(version=prepared.version.version.name)
-    return ask(engine, prepared, address, own.get("format"), pinned=plain)
+    return replace(ask(engine, prepared, address, own.get("format"), pinned=plain), datasets=(dataset,))
 
 
 def _begun(engine: Engine, dataset: str, version: str | None, cursor: str | None) -> str | None:

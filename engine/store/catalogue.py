@@ -100,6 +100,10 @@ class DatasetLogs:
                 log = self._logs[dataset] = DatasetLog(self._store, dataset, fallback=self._fallback)
             return log
 
+    def known(self) -> dict[str, DatasetLog]:
+        """The logs that were asked for so far; asks nobody."""
+        return dict(self._logs)
+
     def knows(self, dataset: str) -> bool:
         """Whether this process has read a record of that dataset's log; asks nobody."""
         with self._lock:

@@ -21,6 +21,10 @@ from engine.store.staging import STALE_S, copy_and_hash, identity, remove_stale
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV, errno.EMLINK}
 
+MAX_FOLDERS = 10_000  # that are remembered; a dataset has three
+
+_Identity = tuple[int, int, int]
+
 
 class LocalStore:
     """A folder as the home of versions. It need not exist yet; the first write makes it.
@@ -40,6 +44,7 @@ class LocalStore:
         self._forced = read_only
         self._durable: set[Path] = set()  # folders whose own entries are known to be on the disk
         self._cleaned: set[str] = set()
+        self._inside: dict[str, _Identity] = {}  # folders that no symbolic link led to, as they were then
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -182,8 +187,21 @@ class LocalStore:
         return path
 
     def _require_inside(self, folder: Path, key: str) -> None:
-        if os.path.realpath(folder) != str(folder):
+        """Refuse a folder that a symbolic link leads to.
+
+        Each request asks several times, and looking at every part of a path takes ten times as long as one look at the
+        folder itself: while that is the very one that was found inside, no link can have led anywhere else.
+        """
+        path = str(folder)
+        found = _identity(path)
+        if found is not None and self._inside.get(path) == found:
+            return
+        if os.path.realpath(path) != path:
             raise StoreError(f"{key} lies behind a symbolic link, which the store does not follow")
+        if found is not None:
+            while len(self._inside) >= MAX_FOLDERS:
+                self._inside.pop(next(iter(self._inside)), None)
+            self._inside[path] = found
 
     def _require_writable(self, key: str) -> None:
         if self.read_only:
@@ -231,6 +249,16 @@ def _chunks(reader: io.FileIO, length: int) -> Iterator[bytes]:
     while length > 0 and (chunk := reader.read(length)):
         length -= len(chunk)
         yield chunk
+
+
+def _identity(folder: str) -> _Identity | None:
+    """What tells a folder from any other in its place; None when there is none, or a link."""
+    try:
+        found = os.lstat(folder)
+    except (OSError, ValueError):  # the latter for a name that no file can have
+        return None
+    # With the time of its last change: the number of a folder that was deleted is given to the next one.
+    return (found.st_dev, found.st_ino, found.st_ctime_ns) if stat.S_ISDIR(found.st_mode) else None
 
 
 def _sync(path: Path) -> None:

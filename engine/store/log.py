@@ -52,6 +52,11 @@ class DatasetLog:
         """The state as of the last refresh; empty before the first."""
         return self._state
 
+    @property
+    def refreshed_at(self) -> float:
+        """When the last refresh began, by ``time.monotonic``; minus infinity before the first."""
+        return self._refreshed_at
+
     def refresh(self) -> DatasetState:
         """Read what was added since the last time: one request when nothing was.
 

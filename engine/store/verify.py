@@ -14,7 +14,10 @@ from engine.store.staging import hash_file
 
 MAX_KNOWN = 100_000  # files whose hash is remembered; a cache that turns over must not fill the memory with them
 
-_hashes: dict[tuple[str, int, int, int], str] = {}
+#: What tells a file from any other in its place: its path, size, modification time and inode.
+Identity = tuple[str, int, int, int]
+
+_hashes: dict[Identity, str] = {}
 _lock = threading.Lock()
 
 
@@ -40,6 +43,15 @@ def verify_file(path: Path, entry: FileEntry) -> Path:
     CorruptVersionError
         Names the key and the cause.
     """
+    verified_identity(path, entry)
+    return path
+
+
+def verified_identity(path: Path, entry: FileEntry) -> Identity:
+    """What the file that :func:`verify_file` found right is known by; raises what that does.
+
+    While ``identity_of`` says the same of the path, its bytes are those of the record.
+    """
     try:
         found = os.lstat(path)
         if not stat.S_ISREG(found.st_mode):
@@ -48,8 +60,9 @@ def verify_file(path: Path, entry: FileEntry) -> Path:
             raise CorruptVersionError(
                 f"{entry.key} is damaged: it has {found.st_size} bytes, and its record says {entry.size}"
             )
+        identity = _identity(str(path), found)
         with _lock:
-            digest = _hashes.get(_memo(path, found))
+            digest = _hashes.get(identity)
         if digest is None:
             digest = hash_file(path)
             remember_hash(path, found, digest)
@@ -59,7 +72,16 @@ def verify_file(path: Path, entry: FileEntry) -> Path:
         raise CorruptVersionError(f"{entry.key} cannot be read: {error.strerror}") from error
     if digest != entry.sha256:
         raise CorruptVersionError(f"{entry.key} is damaged: its SHA-256 is not the one in its record")
-    return path
+    return identity
+
+
+def identity_of(path: str) -> Identity | None:
+    """What a file is known by now; None when there is no regular file."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return None
+    return _identity(path, found) if stat.S_ISREG(found.st_mode) else None
 
 
 def remember_hash(path: Path, found: os.stat_result, digest: str) -> None:
@@ -67,8 +89,8 @@ def remember_hash(path: Path, found: os.stat_result, digest: str) -> None:
     with _lock:
         while len(_hashes) >= MAX_KNOWN:
             del _hashes[next(iter(_hashes))]
-        _hashes[_memo(path, found)] = digest
+        _hashes[_identity(str(path), found)] = digest
 
 
-def _memo(path: Path, found: os.stat_result) -> tuple[str, int, int, int]:
-    return str(path), found.st_size, found.st_mtime_ns, found.st_ino
+def _identity(path: str, found: os.stat_result) -> Identity:
+    return path, found.st_size, found.st_mtime_ns, found.st_ino

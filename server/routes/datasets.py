@@ -10,7 +10,7 @@ from engine.engine import Engine
 from engine.errors import EngineError
 from engine.store.state import is_pinned
 from queries.errors import nearest
-from server.answer import answer
+from server.answer import Question
 from server.caching import LATEST, PINNED
 from server.catalogue import (
     describe_column,
@@ -27,6 +27,7 @@ from server.openapi import JSON_ANSWER, QUERY_ANSWER, QUERY_PARAMETERS, VERSION,
 from server.reading import question_of_url
 from server.routes.context import OpenEngine, Parameters
 from server.routes.own import Own
+from server.routes.query_route import Asked, QueryRoute
 
 router = APIRouter(prefix="/datasets", tags=["datasets"])
 
@@ -102,10 +103,18 @@ def show_history(name: str, request: Request, engine: OpenEngine, pairs: Paramet
     return json_document(request, content)
 
 
-@router.get("/{name}/rows", responses=QUERY_ANSWER, openapi_extra=described(*QUERY_PARAMETERS))
-def query_rows(name: str, request: Request, engine: OpenEngine, pairs: Parameters) -> Response:
+def query_rows(name: str, asked: Asked) -> Question:
     """The general query of one dataset."""
-    return answer(request, question_of_url(engine, name, request.url.path, pairs))
+    return question_of_url(asked.engine, name, asked.path, asked.pairs)
+
+
+router.add_api_route(
+    "/{name}/rows",
+    query_rows,
+    route_class_override=QueryRoute,
+    responses=QUERY_ANSWER,
+    openapi_extra=described(*QUERY_PARAMETERS),
+)
 
 
 @router.get(

@@ -5,22 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastapi import APIRouter
-from starlette.requests import Request
-from starlette.responses import Response
 
 from queries.errors import GrammarError
 from queries.request import DEFAULT_FUNCTIONS, Aggregate, QueryRequest
 from queries.schema import Schema
 from queries.url import read_target
-from server.answer import Question, answer
+from server.answer import Question
 from server.links import Address
 from server.openapi import DATASET, FILTERS, FORMAT, QUERY_ANSWER, QUERY_PARAMETERS, VERSION, described, parameter
-from server.parameters import Pairs, first_value
+from server.parameters import first_value
 from server.reading import question_of_name, question_of_url
-from server.routes.context import OpenEngine, Parameters, ServerSettings
+from server.routes.query_route import Asked, QueryRoute, Reading
 from server.scaling import question_of_scaling
 
-router = APIRouter(prefix="/visualize", tags=["visualize"])
+router = APIRouter(prefix="/visualize", tags=["visualize"], route_class=QueryRoute)
 
 TABLE_LIMIT = 1_000  # rows of a table that nobody gave a limit
 
@@ -28,31 +26,28 @@ _EXTRA = described(DATASET, *QUERY_PARAMETERS)
 
 
 @router.get("/data", responses=QUERY_ANSWER, openapi_extra=_EXTRA)
-def data(request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Parameters) -> Response:
+def data(asked: Asked) -> Question:
     """Filtered rows."""
-    dataset, path = _dataset(pairs, settings.dataset), request.url.path
-    return answer(request, _named(question_of_url(engine, dataset, path, pairs), dataset))
+    dataset = _dataset(asked)
+    return _named(question_of_url(asked.engine, dataset, asked.path, asked.pairs), dataset)
 
 
 @router.get("/data/small", responses=QUERY_ANSWER, openapi_extra=_EXTRA)
-def small(request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Parameters) -> Response:
+def small(asked: Asked) -> Question:
     """The named query ``small``: for DataDecide the Dolma1.7 pile-valppl slice at step 5000."""
-    dataset, path = _dataset(pairs, settings.dataset), request.url.path
-    return answer(request, _named(question_of_name(engine, dataset, "small", path, pairs), dataset))
+    return _of_name("small", asked)
 
 
 @router.get("/data/unmelted", responses=QUERY_ANSWER, openapi_extra=_EXTRA)
-def unmelted(request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Parameters) -> Response:
+def unmelted(asked: Asked) -> Question:
     """The named query ``unmelted``: one column per metric."""
-    dataset, path = _dataset(pairs, settings.dataset), request.url.path
-    return answer(request, _named(question_of_name(engine, dataset, "unmelted", path, pairs), dataset))
+    return _of_name("unmelted", asked)
 
 
 @router.get("/data/ft", responses=QUERY_ANSWER, openapi_extra=_EXTRA)
-def ft(request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Parameters) -> Response:
+def ft(asked: Asked) -> Question:
     """The named query ``ft``: the wide table of fine-tuning runs."""
-    dataset, path = _dataset(pairs, settings.dataset), request.url.path
-    return answer(request, _named(question_of_name(engine, dataset, "ft", path, pairs), dataset))
+    return _of_name("ft", asked)
 
 
 @router.get(
@@ -62,30 +57,30 @@ def ft(request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Pa
         DATASET, *QUERY_PARAMETERS, parameter("metric", "Which metric; in a wide table, which column.")
     ),
 )
-def aggregated(request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Parameters) -> Response:
+def aggregated(asked: Asked) -> Question:
     """Groups with mean, standard deviation and count, or with what ``agg`` says."""
-    dataset = _dataset(pairs, settings.dataset)
-    if first_value(pairs, "group_by") is None:
+    dataset = _dataset(asked)
+    if first_value(asked.pairs, "group_by") is None:
         raise GrammarError("group_by is needed: name the columns to group by, as group_by=params", param="group_by")
-    _, version = read_target(pairs)
-    is_wide = engine.version(dataset, version).schema.find("metric") is None
+    _, version = read_target(asked.pairs)
+    is_wide = asked.engine.version(dataset, version).schema.find("metric") is None
     question = question_of_url(
-        engine,
+        asked.engine,
         dataset,
-        request.url.path,
-        pairs,
+        asked.path,
+        asked.pairs,
         also_reserved=("metric",) if is_wide else (),
         adjust=_measure if is_wide else None,
     )
-    return answer(request, _named(question, dataset))
+    return _named(question, dataset)
 
 
 @router.get("/table", responses=QUERY_ANSWER, openapi_extra=_EXTRA)
-def table(request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Parameters) -> Response:
+def table(asked: Asked) -> Question:
     """A page of rows; 1000 of them when ``limit`` does not say otherwise."""
-    dataset, path = _dataset(pairs, settings.dataset), request.url.path
-    question = question_of_url(engine, dataset, path, pairs, defaults={"limit": str(TABLE_LIMIT)})
-    return answer(request, _named(question, dataset))
+    dataset = _dataset(asked)
+    question = question_of_url(asked.engine, dataset, asked.path, asked.pairs, defaults={"limit": str(TABLE_LIMIT)})
+    return _named(question, dataset)
 
 
 @router.get(
@@ -103,15 +98,20 @@ def table(request: Request, engine: OpenEngine, settings: ServerSettings, pairs:
         FILTERS,
     ),
 )
-def scaling(request: Request, engine: OpenEngine, settings: ServerSettings, pairs: Parameters) -> Response:
+def scaling(asked: Asked) -> Question:
     """A metric against size, tokens or compute: the points, and a line through those of each group."""
-    dataset = _dataset(pairs, settings.dataset)
-    question = question_of_scaling(engine, dataset, request.url.path, pairs)
-    return answer(request, _named(question, dataset))
+    dataset = _dataset(asked)
+    question = question_of_scaling(asked.engine, dataset, asked.path, asked.pairs)
+    return _named(question, dataset)
 
 
-def _dataset(pairs: Pairs, default: str) -> str:
-    return read_target(pairs)[0] or default
+def _of_name(name: str, asked: Reading) -> Question:
+    dataset = _dataset(asked)
+    return _named(question_of_name(asked.engine, dataset, name, asked.path, asked.pairs), dataset)
+
+
+def _dataset(asked: Reading) -> str:
+    return read_target(asked.pairs)[0] or asked.settings.dataset
 
 
 def _named(question: Question, dataset: str) -> Question:

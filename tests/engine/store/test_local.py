@@ -258,3 +258,36 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.stdout == "results.csv cannot be read: Permission denied\n", done.stderr
+
+
+def test_a_link_in_the_place_of_a_folder_that_was_fine(store: LocalStore, root: Path, tmp_path: Path) -> None:
+    """What was found of a folder is remembered for that very folder, and not for its name."""
+    (root / "d/_bt/log").mkdir(parents=True)
+    (root / "d/_bt/log/1").write_bytes(b"ours")
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "_bt/log").mkdir(parents=True)
+    (elsewhere / "_bt/log/1").write_bytes(b"another")
+    for _ in range(2):
+        assert store.read("d/_bt/log/1") == b"ours"
+    (root / "d").rename(tmp_path / "away")
+    assert store.read("d/_bt/log/1") is None
+    (root / "d").symlink_to(elsewhere)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="symbolic link"):
+            store.read("d/_bt/log/1")
+    (root / "d").unlink()
+    (tmp_path / "away").rename(root / "d")
+    assert store.read("d/_bt/log/1") == b"ours"
+    (root / "d/_bt/log").rename(root / "d/_bt/before")
+    (root / "d/_bt/log").symlink_to(root / "d/_bt/before")
+    with pytest.raises(StoreError, match="symbolic link"):
+        store.read("d/_bt/log/1")
+
+
+def test_few_folders_are_remembered(store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.store.local.MAX_FOLDERS", 3)
+    for number in range(10):
+        (root / f"d{number}").mkdir(parents=True)
+        (root / f"d{number}/x").write_bytes(b"x")
+        assert store.read(f"d{number}/x") == b"x"
+        assert len(store._inside) <= 3
