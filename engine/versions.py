@@ -167,7 +167,10 @@ class OpenVersions:
     def _opened(self, version: Version) -> DatasetVersion:
         definition = parse_definition(version.definition)
         facts = self._facts(version)
-        columns = guess_columns(version.schema, definition)
+        finite = _finite_columns(version, facts)
+        columns = tuple(
+            replace(column, is_finite=column.name in finite) for column in guess_columns(version.schema, definition)
+        )
         bare = Schema(version.dataset, columns)
         # With the number: a version of the same content may have another definition, and so another ordinal.
         relation = f"{version.dataset}@{version.number}-{version.content_id[:16]}"
@@ -248,6 +251,24 @@ def describe_values(
             database.forget(relation)
 
     return Profile(database, whole, columns, rows, _key(parsed, columns), timeout_s=SCAN_TIMEOUT_S).facts()
+
+
+def _finite_columns(version: Version, facts: Facts | None) -> frozenset[str]:
+    """The columns of doubles of which it was recorded that they hold numbers, or null, and nothing else.
+
+    A column with a NaN has no recorded range, and one with an infinity none that JSON can hold.
+    """
+    if facts is None:
+        return frozenset()
+    return frozenset(
+        field.name
+        for field in version.schema
+        if field.type == "DOUBLE"
+        and all(
+            (known := file.columns.get(field.name)) is not None and (known.has_range or known.nulls == file.rows)
+            for file in facts.files
+        )
+    )
 
 
 def _plain(known: KeyFacts) -> dict[str, list[str]]:

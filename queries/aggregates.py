@@ -49,7 +49,7 @@ class _Aggregator:
             case "nulls":
                 return exp.Sub(this=self._call("count", exp.Star()), expression=self._call("count", self.raw))
             case "nans":
-                if self.column.kind is not Kind.FLOAT:
+                if not self.column.may_be_nan:
                     return cast(number(0), "BIGINT")
                 return exp.Sub(this=self._call("count", self.raw), expression=self._call("count", self.clean))
             case "seeds":
@@ -72,7 +72,7 @@ class _Aggregator:
     @property
     def clean(self) -> Expression:
         """The value without its NaN."""
-        if self.column.kind is not Kind.FLOAT:
+        if not self.column.may_be_nan:
             return self.raw
         return call("nullif", self.raw, cast(exp.Literal.string("nan"), self.column.sql_type))
 
@@ -142,7 +142,7 @@ class _Aggregator:
             spread: Expression = exp.Div(this=self._finite(call("stddev_samp", self.double)), expression=root)
         else:
             spread = self._finite(call(_SPREAD[fn], self.double))
-        if self.column.kind is not Kind.FLOAT:
+        if not self.column.may_be_nan:
             return spread
         infinite = exp.GT(this=self._filtered(call("count", exp.Star()), call("isinf", self.raw)), expression=number(0))
         several = exp.GT(this=self._call("count", self.clean), expression=number(1))
@@ -150,7 +150,7 @@ class _Aggregator:
         return exp.Case(ifs=[case], default=spread)
 
     def _finite(self, aggregate: Expression) -> Expression:
-        if self.column.kind is not Kind.FLOAT:
+        if not self.column.may_be_nan:
             return self._filtered(aggregate)
         return self._filtered(aggregate, exp.Not(this=call("isinf", self.raw)))
 

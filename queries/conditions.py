@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Hashable, Sequence
 from typing import Any
 
+from queries.bounded import BoundedCache
 from queries.errors import GrammarError, InvalidValueError, TypeMismatchError, UnknownValueError, nearest
-from queries.plan import Comparison, Every, Negation, Predicate, Slot, Some
+from queries.plan import Slot
 from queries.ranges import within_range
 from queries.request import And, Condition, Not, Operator, Or, Where
-from queries.schema import Column, Kind, Schema, parse_size_label
-from queries.values import canonical_value, parse_flag, parse_value
+from queries.resolved import Node, Resolved, Tree, joined, leaf
+from queries.schema import Column, Kind, Schema, size_of
+from queries.values import canonical_json, canonical_value, parse_flag, parse_value
 from queries.vocabulary import shown
 
 MOST_NAMED = 8  # values of a dimension that an error lists
@@ -25,17 +25,9 @@ _TEXT = frozenset({Operator.CONTAINS, Operator.STARTSWITH, Operator.ENDSWITH, Op
 _FLAT = re.compile(r"(?:where|having)(?:\.and\[[0-9]+\])?")
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A predicate and the JSON that stands for it in the canonical query. ``predicate`` None holds for every row.
-
-    ``parts`` are the conditions that must all hold, in canonical form: what is read off them does not depend on how a
-    request was written.
-    """
-
-    predicate: Predicate | None
-    canonical: Any
-    parts: tuple[_Node, ...] = ()
+#: Conditions on values that a dimension has, by how they are written: distinct questions ask for the same few hundred.
+NODES: BoundedCache[Node] = BoundedCache(4 * 2**20)  # bytes, about
+_NODE_BYTES = 1_000  # of one, with its key
 
 
 class ConditionResolver:
@@ -49,6 +41,8 @@ class ConditionResolver:
         Takes a value and gives its slot.
     strict
         Whether a value that a dimension does not have is an error, and not a warning.
+    keeps
+        Whether ``find`` knows just the columns of the schema, so that what it resolves may serve other requests too.
     """
 
     def __init__(
@@ -59,74 +53,96 @@ class ConditionResolver:
         warn: Callable[[str], None],
         *,
         strict: bool,
+        keeps: bool = False,
     ) -> None:
         self._schema = schema
         self._find = find
         self._bind = bind
         self._warn = warn
         self._strict = strict
+        self._keeps = keeps
 
     def resolve(self, where: Where | None, path: str) -> Resolved:
         """The predicate of a tree of conditions; ``path`` says in errors where it stands."""
         if where is None:
-            return Resolved(None, None)
+            return Resolved()
         canonical = self._canonical(where, path)
         parts = canonical.parts if canonical.kind == "and" else (canonical,)
-        return Resolved(self._predicate(canonical), canonical.json, parts)
-
-    def pinned(self, resolved: Resolved, column: Column) -> tuple[Any, ...] | None:
-        """The values that a column may have, in order; None where no condition lists them."""
-        found: tuple[Any, ...] | None = None
-        for part in resolved.parts:
-            if part.column == column and part.ref is None and part.op in (Operator.EQ, Operator.IN):
-                values = self._texts(column, part.values) if column.is_size_label else part.values
-                found = values if found is None else tuple(value for value in found if value in values)
-        return found
-
-    def without(self, resolved: Resolved, column: Column) -> Predicate | None:
-        """The predicate without those parts that are about this column alone; None when nothing is left."""
-        rest = [part for part in resolved.parts if part.names() != {column.name}]
-        return Every(tuple(self._predicate(part) for part in rest)) if rest else None
+        return Resolved(self._tree(canonical), canonical.text, parts, _pinned(parts))
 
     # --- first the canonical tree: names and values settled, parts flattened, sorted and without repeats
 
-    def _canonical(self, where: Where, path: str) -> _Node:
+    def _canonical(self, where: Where, path: str) -> Node:
         match where:
-            case And(and_=parts):
-                return _joined("and", [self._canonical(part, f"{path}.and[{i}]") for i, part in enumerate(parts)])
-            case Or(or_=parts):
-                return _joined("or", [self._canonical(part, f"{path}.or[{i}]") for i, part in enumerate(parts)])
-            case Not(not_=part):
-                inner = self._canonical(part, f"{path}.not")
-                return inner.parts[0] if inner.kind == "not" else _Node("not", (inner,), {"not": inner.json})
             case Condition():
                 return self._condition(where, path)
+            case And(and_=parts):
+                return joined("and", [self._canonical(part, f"{path}.and[{i}]") for i, part in enumerate(parts)])
+            case Or(or_=parts):
+                return joined("or", [self._canonical(part, f"{path}.or[{i}]") for i, part in enumerate(parts)])
+            case Not(not_=part):
+                inner = self._canonical(part, f"{path}.not")
+                return inner.parts[0] if inner.kind == "not" else Node("not", (inner,), f'{{"not":{inner.text}}}')
 
-    def _condition(self, condition: Condition, path: str) -> _Node:
-        op = condition.op
+    def _condition(self, condition: Condition, path: str) -> Node:
         column = self._find(condition.col, path)
+        key = self._key(condition, column)
+        node = None if key is None else NODES.get(key)
+        if node is not None:
+            return node
         # One of several filters, as a URL has them, is known by its column; what stands deeper, by its place.
         own = f"having.{condition.col}" if path.startswith("having") else condition.col
         param = own if _FLAT.fullmatch(path) else path
-        self._check_operator(column, op, param)
+        self._check_operator(column, condition.op, param)
         if condition.ref is not None:
             return self._comparison(condition, column, self._find(condition.ref, path), param)
-        if op is Operator.ISNULL:
-            wanted = _boolean(condition.value, param)
-            return _leaf(column, op, {"value": wanted}, (wanted,))
-        values = self._values(column, op, condition.value, param)
-        if op in (Operator.EQ, Operator.IN):
-            given = condition.value if isinstance(condition.value, tuple) else (condition.value,)
-            self._check_known(column, values, given, param)
-        if op in (Operator.IN, Operator.NOTIN):
-            values = tuple({_text(canonical_value(value)): value for value in values}.values())
-            values = tuple(sorted(values, key=lambda value: _text(canonical_value(value))))
+        if condition.op is Operator.ISNULL:
+            wanted = (_boolean(condition.value, param),)
+            return leaf(column, condition.op, canonical_json(wanted[0]), wanted, (condition.op, wanted))
+        values = self._values(column, condition.op, condition.value, param)
+        is_known = condition.op in (Operator.EQ, Operator.IN) and self._check_known(column, values, condition, param)
+        node = self._comparing(column, condition.op, values)
+        if key is not None and is_known:
+            NODES.put(key, node, _NODE_BYTES + 4 * len(node.text))
+        return node
+
+    def _key(self, condition: Condition, column: Column) -> Hashable | None:
+        """What a condition on a known value is found by, the next time that it is given; None for any other.
+
+        Texts only: of other values some are equal that are written in different ways.
+        """
+        value = condition.value
+        items = value if type(value) is tuple else (value,)
+        if not self._keeps or len(items) > LONG_LIST or [item for item in items if type(item) is not str]:
+            return None
+        return self._schema.identity, column.name, condition.op, value, condition.ref
+
+    def _comparing(self, column: Column, op: Operator, values: tuple[Any, ...]) -> Node:
+        if op is Operator.IN or op is Operator.NOTIN:
+            by_text = {canonical_json(canonical_value(value)): value for value in values}
+            texts = sorted(by_text)
+            values = tuple(by_text[text] for text in texts)
             if len(values) == 1:
                 op = Operator.EQ if op is Operator.IN else Operator.NE
-        written = [canonical_value(value) for value in values]
-        return _leaf(column, op, {"value": written if op.takes_list else written[0]}, values)
+        else:
+            texts = [canonical_json(canonical_value(value)) for value in values]
+        written = f"[{','.join(texts)}]" if op.takes_list else texts[0]
+        return leaf(column, op, written, values, self._meaning(column, op, values))
 
-    def _comparison(self, condition: Condition, left: Column, right: Column, param: str) -> _Node:
+    def _meaning(self, column: Column, op: Operator, values: tuple[Any, ...]) -> tuple[Operator, tuple[Any, ...]]:
+        """The operator and the values that a column is compared with."""
+        if column.is_size_label and op not in _ORDERING and op not in _TEXT:
+            # Labels are equal when their numbers are.
+            same = op is Operator.EQ or op is Operator.IN
+            return Operator.IN if same else Operator.NOTIN, self._texts(column, values)
+        return (op, values) if op in _TEXT else within_range(column, op, values)
+
+    def _texts(self, column: Column, numbers: tuple[Any, ...]) -> tuple[str, ...]:
+        """The texts in a column of size labels that stand for one of these numbers."""
+        spelled = self._schema.sizes_of(column.labels_of or column.name).spelled
+        return tuple(sorted([text for number in frozenset(numbers) for text in spelled.get(number, ())]))
+
+    def _comparison(self, condition: Condition, left: Column, right: Column, param: str) -> Node:
         if condition.value is not None:
             raise GrammarError(f"{param} has both a value and a second column (ref); give one of them", param=param)
         if not condition.op.compares:
@@ -138,8 +154,8 @@ class ConditionResolver:
             raise TypeMismatchError(
                 f"{left.name} is {left.kind} and {right.name} is {right.kind}, which do not compare", param=param
             )
-        node = {"col": left.name, "op": condition.op.value, "ref": right.name}
-        return _Node("leaf", (), node, left, condition.op, (), right)
+        text = canonical_json({"col": left.name, "op": condition.op.value, "ref": right.name})
+        return Node("leaf", (), text, left, condition.op, (), right)
 
     def _check_operator(self, column: Column, op: Operator, param: str) -> None:
         if op is Operator.ISNULL:
@@ -171,7 +187,7 @@ class ConditionResolver:
                     f"{op} takes one value and got {len(given)}; use in", param=param, value=shown(given, quote=False)
                 )
             items = (given,)
-        if any(item is None for item in items):
+        if [item for item in items if item is None]:
             raise InvalidValueError(
                 "null equals nothing; test for it with isnull", param=param, value="null",
                 did_you_mean=[f"{column.name}__isnull"],
@@ -179,7 +195,7 @@ class ConditionResolver:
         if op in _TEXT:
             text = parse_value(_as_text(column), items[0], param=param)
             return (text,)
-        values = tuple(parse_value(column, item, param=param) for item in items)
+        values = tuple([parse_value(column, item, param=param) for item in items])
         if op in _ORDERING:
             self._check_ordering(column, values, param)
         return values
@@ -193,14 +209,17 @@ class ConditionResolver:
                     f"{column.name} holds sizes such as 60M or 1.4B, and {value!r} is none", param=param, value=value
                 )
 
-    def _check_known(self, column: Column, values: tuple[Any, ...], written: tuple[object, ...], param: str) -> None:
-        """Refuse, or warn of, values that a dimension does not have; errors repeat them as they were written."""
+    def _check_known(self, column: Column, values: tuple[Any, ...], condition: Condition, param: str) -> bool:
+        """Refuse, or warn of, values that a dimension does not have; errors repeat them as they were written.
+
+        Gives whether all are known, and known to be.
+        """
         known = self._known(column)
         if known is None:
-            return
-        for value, text in zip(values, written, strict=True):
-            if value in known:
-                continue
+            return False
+        strange = [place for place, value in enumerate(values) if value not in known]
+        written = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+        for text in [written[place] for place in strange]:
             values_there = sorted(self._schema.values_of(column) or (), key=_rank)
             suggestions = nearest(str(text), map(str, values_there))
             detail = f"{column.name} has no value {shown(text)}"
@@ -212,97 +231,50 @@ class ConditionResolver:
                     did_you_mean=suggestions,
                 )
             self._warn(detail + (f"; did you mean {suggestions[0]!r}?" if suggestions else ""))
+        return not strange
 
-    def _known(self, column: Column) -> frozenset[object] | None:
+    def _known(self, column: Column) -> Container[object] | None:
         """What a value may be, in canonical form, where the column is a dimension whose values are all known."""
         if not column.role.is_dimension or column.kind not in (Kind.STRING, Kind.INTEGER):
             return None
         values = self._schema.values_of(column)
         if values is None:
             return None
-        return frozenset(_size(value) for value in values) if column.is_size_label else values
+        return self._schema.sizes_of(column.name).spelled if column.is_size_label else values
 
     # --- then the predicate, in the same order, so that equal requests have their slots in equal places
 
-    def _predicate(self, node: _Node) -> Predicate:
-        match node.kind:
-            case "and":
-                return Every(tuple(self._predicate(part) for part in node.parts))
-            case "or":
-                return Some(tuple(self._predicate(part) for part in node.parts))
-            case "not":
-                return Negation(self._predicate(node.parts[0]))
-        column, op = node.column, node.op
-        if column is None or op is None:
-            raise TypeError("a leaf has a column and an operator")
-        if node.ref is not None:
-            return Comparison(column, op, ref=node.ref)
+    def _tree(self, node: Node) -> Tree:
+        if node.kind == "not":
+            return "not", self._tree(node.parts[0])
+        if node.kind != "leaf":
+            return node.kind, tuple([self._tree(part) for part in node.parts])
+        if node.means is None:
+            return node.column, node.op, (), node.ref
+        op, values = node.means
         if op is Operator.ISNULL:
-            return Comparison(column, op, negated=not node.values[0])
-        values: tuple[Any, ...] = node.values
-        if column.is_size_label and op not in _ORDERING | _TEXT:
-            # Labels are equal when their numbers are.
-            values = self._texts(column, values)
-            op = Operator.IN if op in (Operator.EQ, Operator.IN) else Operator.NOTIN
-        elif op not in _TEXT:
-            op, values = within_range(column, op, values)
-        if op in (Operator.IN, Operator.NOTIN) and len(values) > LONG_LIST:
-            return Comparison(column, op, (self._bind(list(values)),), listed=True)
-        return Comparison(column, op, tuple(self._bind(value) for value in values))
-
-    def _texts(self, column: Column, numbers: tuple[Any, ...]) -> tuple[str, ...]:
-        """The texts in a column of size labels that stand for one of these numbers."""
-        wanted = frozenset(numbers)
-        source = self._schema.by_name.get(column.labels_of or column.name, column)
-        return tuple(sorted(str(text) for text in self._schema.values_of(source) or () if _size(text) in wanted))
+            return node.column, op, (), None, not values[0]
+        if len(values) > LONG_LIST and op in (Operator.IN, Operator.NOTIN):
+            return node.column, op, (self._bind(list(values)),), None, False, True
+        return node.column, op, tuple([self._bind(value) for value in values])
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """A part of the canonical tree; ``kind`` is and, or, not or leaf."""
-
-    kind: str
-    parts: tuple[_Node, ...]
-    json: Any
-    column: Column | None = None
-    op: Operator | None = None
-    values: tuple[Any, ...] = ()
-    ref: Column | None = None
-
-    def names(self) -> set[str]:
-        """The columns that it is about."""
-        own = {column.name for column in (self.column, self.ref) if column is not None}
-        return own.union(*(part.names() for part in self.parts))
-
-
-def _leaf(column: Column, op: Operator, more: dict[str, Any], values: tuple[Any, ...]) -> _Node:
-    return _Node("leaf", (), {"col": column.name, "op": op.value, **more}, column, op, values)
-
-
-def _joined(kind: str, parts: list[_Node]) -> _Node:
-    flat: list[_Node] = []
+def _pinned(parts: Sequence[Node]) -> dict[str, tuple[Any, ...]]:
+    """The values that columns may have, by those parts that list them; of size labels the texts."""
+    pinned: dict[str, tuple[Any, ...]] = {}
     for part in parts:
-        flat += part.parts if part.kind == kind else (part,)
-    unique = {_text(part.json): part for part in flat}
-    ordered = tuple(unique[text] for text in sorted(unique))
-    if len(ordered) == 1:
-        return ordered[0]
-    return _Node(kind, ordered, {kind: [part.json for part in ordered]})
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _size(value: object) -> object:
-    """A size label as the number it stands for."""
-    number = parse_size_label(value) if isinstance(value, str) else None
-    return value if number is None else number
+        column, op, means = part.column, part.op, part.means
+        if column is None or means is None or (op is not Operator.EQ and op is not Operator.IN):
+            continue
+        values = means[1] if column.is_size_label else part.values
+        before = pinned.get(column.name)
+        pinned[column.name] = values if before is None else tuple([one for one in before if one in values])
+    return pinned
 
 
 def _rank(value: object) -> tuple[bool, float, str]:
     """Numbers and sizes by their number, before texts."""
-    number = _size(value)
+    number = size_of(value)
     is_text = not isinstance(number, (int, float))
     return is_text, 0.0 if is_text else float(str(number)), str(value)
 

@@ -21,6 +21,7 @@ Scalar = str | int | float | bool | Decimal | None
 
 _QUOTED = re.compile(r'"((?:[^"]|"")*)"', re.DOTALL)
 _SIGNIFICANT = re.compile(r'[",()]')
+_PLAIN = re.compile(r'[^"()\[]*')  # where a comma is a comma
 
 
 def split_list(text: str, param: str) -> tuple[Scalar, ...]:
@@ -43,7 +44,11 @@ def split_list(text: str, param: str) -> tuple[Scalar, ...]:
     >>> split_list('["60M", 5]', "params")
     ('60M', 5)
     """
-    if is_json(text):
+    if _PLAIN.fullmatch(text):
+        plain = tuple([item.strip(BLANKS) for item in text.split(",")])
+        if len(plain) == 1 or "" not in plain:
+            return plain
+    elif is_json(text):
         return _json_list(text, param)
     return tuple(unquote(item) for item in split_items(text, param))
 

@@ -7,6 +7,8 @@ requests that differ only in their values so have equal shapes, and share one SQ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 from queries.request import Operator
 from queries.schema import Column, Kind, kind_of
@@ -137,6 +139,7 @@ class Shape:
     ``ordinal`` is the relation's column with the place of each row in what was published, and ``is_in_order`` whether
     the relation gives its rows in that order by itself.
     ``tables`` are those of size labels and lookups: a column's name, and the slots of its texts and of their numbers.
+    ``counted`` says that the page begins far down, and that the first sort key has few values, as far as one can tell.
     """
 
     ordinal: str
@@ -155,6 +158,25 @@ class Shape:
     after: Slot | None
     tables: tuple[tuple[str, Slot, Slot], ...]
     is_in_order: bool = True
+    counted: bool = False
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        """Found once: a shape of many columns is asked for by each of its queries."""
+        return hash((self.where, self.select, self.groups, self.aggregates, self.pivot, self.sort, self.limit))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: value for name, value in vars(self).items() if name != "_hash"
+        }  # another process has other hashes
+
+    @property
+    def size_bytes(self) -> int:
+        """About what it takes in memory, with columns that are shared with others left out."""
+        return 2_000 + 200 * (len(self.select) + len(self.groups) + 2 * len(self.aggregates) + len(self.sort))
 
     @property
     def in_given_order(self) -> bool:

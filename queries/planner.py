@@ -6,12 +6,11 @@ All that can be wrong with a request is raised here, so that what the compiler i
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from queries.conditions import ConditionResolver, Resolved
+from queries.conditions import ConditionResolver
 from queries.errors import (
     GrammarError,
     LimitExceededError,
@@ -19,6 +18,7 @@ from queries.errors import (
     UnknownColumnError,
 )
 from queries.grouping import Grouping, check_aggregate, plan_grouping
+from queries.outline import OUTLINES, Outline, one_of_its_kind
 from queries.plan import (
     Facet,
     LateSort,
@@ -31,7 +31,11 @@ from queries.plan import (
     Slot,
 )
 from queries.request import And, BestBy, Condition, QueryRequest, SortKey
-from queries.schema import Column, Lookup, Product, Schema, SizeLabel, parse_size_label
+from queries.resolved import Resolved
+from queries.schema import Column, Kind, Lookup, Product, Role, Schema, SizeLabel
+from queries.values import canonical_json
+
+FAR_DOWN = 20_000  # rows before a page from which on it is found by counts; before, the first rows are sorted as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,7 @@ class _Planner:
         self.values: list[object] = []
         self.warnings: list[str] = []
         self.tables: dict[str, tuple[Slot, Slot]] = {}
-        self.conditions = ConditionResolver(schema, self.find, self.bind, self.warn, strict=request.strict)
-        self.where = Resolved(None, None)
+        self.where = Resolved()
 
     # --- what every part needs
 
@@ -98,6 +101,8 @@ class _Planner:
     def use(self, column: Column) -> Column:
         """Bind the tables that a column's expression needs."""
         derivation = column.derivation
+        if derivation is None and not column.is_size_label:
+            return column
         if isinstance(derivation, Product):
             for source in derivation.columns:
                 self.use(source)
@@ -110,9 +115,8 @@ class _Planner:
         return column
 
     def _size_table(self, name: str, source: str) -> None:
-        texts = sorted(str(value) for value in self.schema.values_of(self.schema.by_name[source]) or ())
-        pairs = [(text, number) for text in texts if (number := parse_size_label(text)) is not None]
-        self._table(name, [text for text, _ in pairs], [number for _, number in pairs])
+        sizes = self.schema.sizes_of(source)
+        self._table(name, sizes.texts, sizes.numbers)
 
     def _table(self, name: str, texts: list[str], numbers: list[Any]) -> None:
         if name not in self.tables:
@@ -130,7 +134,102 @@ class _Planner:
 
     def plan(self) -> Plan:
         request = self.request = self._with_best_metric(self.request)
-        where = self.where = self.conditions.resolve(request.where, "where")
+        # Not kept: each would hold the other, and only the garbage collector would free them.
+        resolver = ConditionResolver(self.schema, self.find, self.bind, self.warn, strict=request.strict, keeps=True)
+        where = self.where = resolver.resolve(request.where, "where")
+        outline = self._outline()
+        limit, offset, after = self._page()
+        paging = (limit, (offset or None) if after is None else None, after)
+        canonical = outline.canonical(where.canonical, limit, offset, after)
+        return Plan(
+            shape=outline.shape,
+            values=(*self.values, *outline.values, *[number for number in paging if number is not None]),
+            columns=outline.columns,
+            facets=outline.facets,
+            warnings=tuple(self.warnings),
+            canonical=canonical,
+            query_id=_sha256(canonical),
+            base_id=_sha256(outline.base_canonical(where.canonical)),
+            limit=limit,
+            offset=offset,
+            after=after,
+            total=request.total,
+            explain=request.explain,
+        )
+
+    # --- what does not depend on the values of the conditions
+
+    def _outline(self) -> Outline:
+        if self.request.having is not None:  # its conditions have values too
+            return self._new_outline()
+        key = self._outline_key()
+        outline = OUTLINES.get(key)
+        if outline is None:
+            outline = self._new_outline()
+            OUTLINES.put(key, outline, outline.size_bytes + len(self.where.canonical or "") * 4)
+        return outline
+
+    def _outline_key(self) -> Hashable:
+        """All that ``_new_outline`` looks at. It sees the values of conditions only in what is said here of them."""
+        request, where, schema = self.request, self.where, self.schema
+        best, metric = request.best_by, None
+        if schema.metric_column is not None:
+            metric = where.pinned.get(schema.metric_column)
+        info = schema.metric_info(metric[0]) if metric is not None and len(metric) == 1 else None
+        return (
+            schema.identity,
+            self.limits.max_columns,
+            where.tree,
+            tuple(self.tables),
+            tuple([name for name, values in where.pinned.items() if len(values) == 1]),
+            info,
+            request.select,
+            request.group_by,
+            tuple([(one.fn, one.col, one.as_) for one in request.aggs]),
+            tuple([(one.col, one.desc) for one in request.sort]),
+            request.pivot,
+            request.pivot_values,
+            request.distinct,
+            request.last_by,
+            None if best is None else (best.by, best.col, best.desc, metric),
+            request.facets,
+            (request.strict, request.total, request.explain),
+            (self._is_paged(), self._is_far_down()),
+        )
+
+    def _is_paged(self) -> tuple[bool, bool, bool]:
+        """Whether there are a limit, an offset, and an ordinal after which to begin."""
+        position = self._begin()
+        goes_on = position.after is not None
+        return self.request.limit is not None, bool(position.offset) and not goes_on, goes_on
+
+    def _begin(self) -> Position:
+        return self.position or Position(self.request.offset)
+
+    def _is_far_down(self) -> bool:
+        return self.request.limit is not None and self._begin().offset >= FAR_DOWN and self._begin().after is None
+
+    def _is_counted(self, shape: Shape) -> bool:
+        """Whether counting the rows of each value of the first sort key is likely to find a page sooner than sorting.
+
+        Steps, tokens, sizes and dimensions have few values. Of an integer that alone tells all rows apart each row
+        would be counted, and of numbers with a fraction most.
+        """
+        if not self._is_far_down() or not shape.is_every_row or not shape.sort:
+            return False
+        first = shape.sort[0]
+        if not isinstance(first, PlannedSort) or first.column.derivation is not None:
+            return False
+        column = first.column
+        if column.kind is Kind.STRING:
+            return column.role.is_dimension and self.schema.values_of(column) is not None
+        key = self.schema.index.key() if self.schema.index is not None else ()
+        grows = column.role is Role.AXIS or column.role.is_dimension
+        return column.kind is Kind.INTEGER and grows and key != () and key != (column.name,)
+
+    def _new_outline(self) -> Outline:
+        request, where = self.request, self.where
+        bound = len(self.values)
         pick = self._pick()
         # The aggregate of a pivot without groups is that of its cells.
         is_grouped = bool(request.group_by or (request.aggs and request.pivot is None))
@@ -142,31 +241,29 @@ class _Planner:
         distinct = self._distinct(grouping, pivot)
         facets = self._facets()
         core = {
-            "dataset": self.schema.dataset,
-            "where": where.canonical,
-            **self._canonical_pick(pick),
-            "group_by": [column.name for column in grouping.keys] if grouping else None,
             "aggs": grouping.canonical if grouping else None,
-            "having": having.canonical,
+            **self._canonical_pick(pick),
+            "dataset": self.schema.dataset,
+            "distinct": distinct or None,
+            "group_by": [column.name for column in grouping.keys] if grouping else None,
             **self._canonical_pivot(pivot),
             "select": [column.name for column in select] if request.select is not None else None,
-            "distinct": distinct or None,
             "sort": [_canonical_sort(key) for key in sort] or None,
         }
-        base = _canonical(core)
-        limit, offset, after = self._page()
-        canonical = _canonical(
-            {
-                **core,
-                "limit": limit,
-                "offset": offset or None,
-                "after": after,
-                "facets": [facet.column.name for facet in facets] or None,
-                "explain": request.explain or None,
-                "strict": None if request.strict else False,
-                "total": None if request.total else False,
-            }
-        )
+        asked = {
+            "explain": request.explain or None,
+            "facets": [facet.column.name for facet in facets] or None,
+            "strict": None if request.strict else False,
+            "total": None if request.total else False,
+        }
+        own, more = _members(core), _members(asked)
+        if having.canonical is not None:
+            own["having"] = f'"having":{having.canonical}'
+        every = sorted({**own, **more}.items())
+        extra = tuple(self.values[bound:])
+        del self.values[bound:]
+        slots = iter(range(bound + len(extra), bound + len(extra) + 3))
+        limit, offset, after = (next(slots) if given else None for given in self._is_paged())
         shape = Shape(
             ordinal=self.schema.ordinal,
             where=where.predicate,
@@ -179,26 +276,22 @@ class _Planner:
             having=having.predicate,
             pivot=pivot,
             sort=sort,
-            limit=None if limit is None else self.bind(limit),
-            offset=self.bind(offset) if offset and after is None else None,
-            after=None if after is None else self.bind(after),
-            tables=tuple((name, *slots) for name, slots in sorted(self.tables.items())),
-            is_in_order=self.schema.is_in_order,
-        )
-        return Plan(
-            shape=shape,
-            values=tuple(self.values),
-            columns=None if pivot else self._outputs(grouping, select),
-            facets=facets,
-            warnings=tuple(self.warnings),
-            canonical=canonical,
-            query_id=_sha256(canonical),
-            base_id=_sha256(base),
             limit=limit,
             offset=offset,
             after=after,
-            total=request.total,
-            explain=request.explain,
+            tables=tuple((name, *slots) for name, slots in sorted(self.tables.items())),
+            is_in_order=self.schema.is_in_order,
+        )
+        if self._is_counted(shape):
+            shape = replace(shape, counted=True)
+        return Outline(
+            one_of_its_kind(shape),
+            extra,
+            None if pivot else self._outputs(grouping, select),
+            facets,
+            head=",".join(text for name, text in every if name < "limit"),
+            tail=",".join(text for name, text in every if name > "limit"),
+            base=",".join(text for _, text in sorted(own.items())),
         )
 
     def _pick(self) -> Pick | None:
@@ -241,7 +334,7 @@ class _Planner:
     def _identify(self, names: set[str]) -> bool:
         """Whether columns tell all rows under the filters apart, those that the filters fix to one value included."""
         for column in self.schema.physical:
-            values = self.conditions.pinned(self.where, column)
+            values = self.where.pinned.get(column.name)
             if values is not None and len(values) == 1:
                 names = names | {column.name}
         key = self.schema.index.key() if self.schema.index is not None else ()
@@ -274,7 +367,7 @@ class _Planner:
                 param="best_by",
             )
         metric_column = schema.by_name[schema.metric_column]
-        pinned = self.conditions.pinned(self.where, metric_column)
+        pinned = self.where.pinned.get(metric_column.name)
         names = pinned if pinned is not None else sorted(str(name) for name in schema.metric_names())
         directions = {name: info.direction if (info := schema.metric_info(name)) else None for name in names}
         unknown = [name for name, direction in directions.items() if direction is None]
@@ -312,7 +405,7 @@ class _Planner:
 
     def _having(self, grouping: Grouping | None) -> Resolved:
         if self.request.having is None:
-            return Resolved(None, None)
+            return Resolved()
         if grouping is None:
             raise GrammarError("having needs a group_by or an agg; use a filter for single rows", param="having")
         resolver = ConditionResolver(self.schema, grouping.find, self.bind, self.warn, strict=False)
@@ -445,7 +538,7 @@ class _Planner:
         for column in self.columns(self.request.facets, "facets"):
             if not column.kind.is_ordered:
                 raise TypeMismatchError(f"facets needs plain columns; {column.name} is {column.kind}", param="facets")
-            facets.append(Facet(column, self.conditions.without(self.where, column)))
+            facets.append(Facet(column, self.where.without(column)))
         return tuple(facets)
 
     def _page(self) -> tuple[int | None, int, int | None]:
@@ -481,7 +574,7 @@ class _Planner:
         schema = self.schema
         if schema.metric_column is not None and column.name == schema.value_column:
             if metric is None:
-                pinned = self.conditions.pinned(self.where, schema.by_name[schema.metric_column])
+                pinned = self.where.pinned.get(schema.metric_column)
                 metric = pinned[0] if pinned is not None and len(pinned) == 1 else None
             info = schema.metric_info(metric) if metric is not None else None
             if info is not None:
@@ -505,10 +598,9 @@ class _Planner:
         return {"pivot": pivot.column.name, "pivot_values": pivot.cell.name, "pivot_fn": pivot.fn}
 
 
-def _canonical(content: dict[str, Any]) -> str:
-    """JSON with sorted keys and nothing that is not asked for."""
-    asked = {name: value for name, value in content.items() if value is not None}
-    return json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+def _members(content: dict[str, Any]) -> dict[str, str]:
+    """The members of a JSON object by their names, without those that are not asked for."""
+    return {name: f'"{name}":{canonical_json(value)}' for name, value in content.items() if value is not None}
 
 
 def _canonical_sort(key: PlannedSort | LateSort) -> list[Any]:

@@ -59,7 +59,7 @@ def _compile_comparison(node: Comparison, scope: Scope) -> Expression:
         # An upper bound leaves NaN out, unless it is infinite: DuckDB has NaN above infinity, and not equal to it.
         return exp.Between(this=rank, low=low, high=high)
     compared = _COMPARISONS[op](this=rank, expression=scope.typed(node.slots[0], column))
-    if op in (Operator.GT, Operator.GTE) and column.kind is Kind.FLOAT:
+    if op in (Operator.GT, Operator.GTE) and column.may_be_nan:
         return exp.and_(compared, _is_number(scope.value(column)))
     return compared
 
@@ -74,7 +74,7 @@ def _compile_columns(node: Comparison, ref: Column, scope: Scope) -> Expression:
     compared = _COMPARISONS[node.op](this=left, expression=right)
     if node.op in (Operator.EQ, Operator.NE):
         return compared
-    numbers = [_is_number(scope.value(one)) for one in (node.column, ref) if one.kind is Kind.FLOAT]
+    numbers = [_is_number(scope.value(one)) for one in (node.column, ref) if one.may_be_nan]
     if not numbers:
         return compared
     # A null on one side makes it unknown, also where NaN on the other would make it false.

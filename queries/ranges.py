@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from queries.request import Operator
@@ -41,6 +42,7 @@ def within_range(column: Column, op: Operator, values: tuple[Any, ...]) -> tuple
     return every if is_small == (values[0] > high) else none
 
 
+@lru_cache(maxsize=1024)  # each condition asks, and there are few types
 def _bounds(sql_type: str) -> tuple[Any, Any] | None:
     """The least and the largest value of a type that others of its kind go beyond."""
     name = sql_type.upper().strip()

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_val
 class Operator(enum.StrEnum):
     """The filter operators; their SQL is in ``predicates.py``."""
 
+    __hash__ = str.__hash__  # an Enum's own is a function in Python, and each request asks for many
+
     EQ = "eq"
     NE = "ne"
     LT = "lt"
@@ -33,7 +35,7 @@ class Operator(enum.StrEnum):
 
     @property
     def takes_list(self) -> bool:
-        return self in (Operator.IN, Operator.NOTIN, Operator.BETWEEN)
+        return self is Operator.IN or self is Operator.NOTIN or self is Operator.BETWEEN
 
     @property
     def compares(self) -> bool:
@@ -83,6 +85,8 @@ class Not(_Frozen):
 
 def _kind(value: Any) -> str:
     """Which of the four a value is; an object with none of their names counts as a condition, and is refused as one."""
+    if isinstance(value, Condition):  # most are, and asking whether a thing is a mapping takes longest
+        return "condition"
     if isinstance(value, Mapping):
         return next((name for name in ("and", "or", "not") if name in value), "condition")
     return "and" if isinstance(value, And) else "or" if isinstance(value, Or) else _lone(value)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 from queries.errors import UnknownColumnError, nearest
@@ -18,6 +18,8 @@ from queries.errors import UnknownColumnError, nearest
 
 class Kind(enum.StrEnum):
     """What one can do with a column's values."""
+
+    __hash__ = str.__hash__  # an Enum's own is a function in Python, and each request asks for many
 
     INTEGER = "integer"
     FLOAT = "float"
@@ -45,6 +47,8 @@ class Kind(enum.StrEnum):
 
 class Role(enum.StrEnum):
     """What a column is for."""
+
+    __hash__ = str.__hash__  # an Enum's own is a function in Python, and each request asks for many
 
     DIMENSION = "dimension"  # filtered and grouped by
     AXIS = "axis"  # plotted along: step, tokens, compute, parameters as a number
@@ -83,6 +87,7 @@ def is_empty_type(sql_type: str) -> bool:
     return sql_type.strip('"').upper() == "NULL"
 
 
+@lru_cache(maxsize=1024)  # each column of each request asks, and there are few types
 def kind_of(sql_type: str) -> Kind:
     """The kind of a DuckDB type name such as ``BIGINT``, ``DECIMAL(10,2)`` or ``STRUCT(a INTEGER)[]``.
 
@@ -114,7 +119,12 @@ def parse_size_label(text: str) -> int | None:
     Rounded to the nearest integer, so that ``1.4B`` does not suffer from the binary fraction of 1.4. A number beyond
     64 bits is the size of nothing.
     """
-    match = _SIZE_LABEL.fullmatch(text) if len(text) <= _LONGEST_LABEL else None
+    return _parse_short(text) if len(text) <= _LONGEST_LABEL else None
+
+
+@lru_cache(maxsize=4096)
+def _parse_short(text: str) -> int | None:
+    match = _SIZE_LABEL.fullmatch(text)
     if match is None:
         return None
     number = float(match[1]) * _SIZE_FACTOR[match[2].upper()]
@@ -152,7 +162,8 @@ class Column:
     """One physical or derived column.
 
     ``sql_type`` is the DuckDB type name. ``is_size_label`` says that every non-null text in the column is a size
-    label, so that comparisons and sorts go by the number and not by the letters.
+    label, so that comparisons and sorts go by the number and not by the letters. ``is_finite`` says that it is known of a
+    column of floats to hold neither NaN nor infinities, so that SQL need not look for them.
     """
 
     name: str
@@ -167,10 +178,19 @@ class Column:
     is_size_label: bool = False
     labels_of: str | None = None  # of an aggregate that is a size label: the column whose labels these are
     role_source: str = "inferred"  # or "definition"
+    is_finite: bool = False
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # equal columns have equal names, and a plan is hashed with all columns in it
 
     @property
     def kind(self) -> Kind:
         return kind_of(self.sql_type)
+
+    @property
+    def may_be_nan(self) -> bool:
+        """Whether a value may be NaN, or infinite."""
+        return self.kind is Kind.FLOAT and not self.is_finite
 
     @property
     def computed(self) -> Column:
@@ -203,6 +223,34 @@ class MetricInfo:
     unit: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """The texts in a column of size labels. Lists, as parameters of SQL are; nobody changes them.
+
+    ``texts`` are those that are labels, in order, and ``numbers`` what they stand for. ``spelled`` has all texts by
+    their number, and those that are no labels by themselves.
+    """
+
+    texts: list[str]
+    numbers: list[int]
+    spelled: Mapping[object, Sequence[str]]
+
+    @classmethod
+    def of(cls, values: Iterable[object]) -> Sizes:
+        texts = sorted(str(value) for value in values)
+        pairs = [(text, number) for text in texts if (number := parse_size_label(text)) is not None]
+        spelled: dict[object, list[str]] = {}
+        for text in texts:
+            spelled.setdefault(size_of(text), []).append(text)
+        return cls([text for text, _ in pairs], [number for _, number in pairs], spelled)
+
+
+def size_of(value: object) -> object:
+    """A size label as the number it stands for; else the value itself."""
+    number = parse_size_label(value) if isinstance(value, str) else None
+    return value if number is None else number
+
+
 _STEPS = ("step", "_step", "global_step", "steps", "iteration", "iter", "tokens", "epoch")
 
 
@@ -224,6 +272,11 @@ class Schema:
     metrics: tuple[MetricInfo, ...] = ()
     is_in_order: bool = True
     index: ValueIndex | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def identity(self) -> object:
+        """What stands for this schema in the key of a cache: it is hashed at once, and does not keep the schema."""
+        return object()
 
     @cached_property
     def by_name(self) -> Mapping[str, Column]:
@@ -310,10 +363,30 @@ class Schema:
 
     def values_of(self, column: Column) -> frozenset[object] | None:
         """The distinct values of a physical column; None when they are not known, or too many to list."""
-        own = self.by_name.get(column.name)  # a column of a later stage may no longer say that it is derived
-        if self.index is None or own is None or own.derivation is not None:
-            return None
-        return self.index.values(column.name)
+        name = column.name
+        if name not in self._values:
+            own = self.by_name.get(name)  # a column of a later stage may no longer say that it is derived
+            if self.index is None or own is None or own.derivation is not None:
+                return None
+            self._values[name] = self.index.values(name)
+        return self._values[name]
+
+    @cached_property
+    def _values(self) -> dict[str, frozenset[object] | None]:
+        return {}
+
+    def sizes_of(self, name: str) -> Sizes:
+        """The texts in a column of size labels; none where they are not known, or the column is not there."""
+        sizes = self._sizes.get(name)
+        if sizes is None:
+            column = self.by_name.get(name)
+            sizes = Sizes.of(() if column is None else self.values_of(column) or ())
+            self._sizes[name] = sizes
+        return sizes
+
+    @cached_property
+    def _sizes(self) -> dict[str, Sizes]:
+        return {}
 
     def metric_names(self) -> frozenset[object]:
         """The metrics of a long table; empty for a wide one."""
@@ -323,5 +396,17 @@ class Schema:
 
     def metric_info(self, metric: str) -> MetricInfo | None:
         """Unit and direction of one metric of a long table: an exact name wins, then the first glob that matches."""
+        if metric in self._infos:
+            return self._infos[metric]
+        info = self._matching_info(metric)
+        if metric in self.metric_names():  # of which there are not too many, unlike of what somebody asks for
+            self._infos[metric] = info
+        return info
+
+    @cached_property
+    def _infos(self) -> dict[str, MetricInfo | None]:
+        return {}
+
+    def _matching_info(self, metric: str) -> MetricInfo | None:
         exact = next((info for info in self.metrics if info.pattern == metric), None)
         return exact or next((info for info in self.metrics if fnmatchcase(metric, info.pattern)), None)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from queries.errors import (
@@ -104,16 +105,15 @@ def parse_query(
             _collect(having, key, output_key(key), text)
         else:
             _collect(filters, key, filter_key(key, text, schema, also_reserved), text)
-    own = {key: text for key, text in given.items() if key in also_reserved or key == "format"}
-    request = QueryRequest(
-        **{"dataset": schema.dataset}
-        | {
-            _PARAMETERS[key][0]: _PARAMETERS[key][1](text, key, schema) for key, text in given.items() if key not in own
-        },
-        where=_joined(filters),
-        having=_joined(having),
-    )
-    return request, own
+    own: dict[str, str] = {}
+    fields: dict[str, Any] = {"dataset": schema.dataset}
+    for key, text in given.items():
+        if key in also_reserved or key == "format":
+            own[key] = text
+        else:
+            name, read = _PARAMETERS[key]
+            fields[name] = read(text, key, schema)
+    return QueryRequest(**fields, where=_joined(filters), having=_joined(having)), own
 
 
 @dataclass(slots=True)
@@ -126,16 +126,20 @@ class _Filter:
 
     @property
     def condition(self) -> Condition:
-        if self.op in _LISTED or (self.op is None and len(self.values) != 1):
-            return Condition(col=self.col, op=self.op or Operator.IN, value=tuple(self.values))
-        return Condition(col=self.col, op=self.op or Operator.EQ, value=self.values[0])
+        if self.op is None:
+            several = len(self.values) != 1
+            op, value = (Operator.IN, tuple(self.values)) if several else (Operator.EQ, self.values[0])
+            return Condition(col=self.col, op=op, value=value)
+        return Condition(col=self.col, op=self.op, value=tuple(self.values) if self.op in _LISTED else self.values[0])
 
 
 def _collect(filters: dict[str, _Filter], key: str, target: tuple[str, Operator | None], text: str) -> None:
     col, op = target
-    if op not in (None, Operator.IN):
+    if op is not None and op is not Operator.IN:
         _once(key, filters)
-    one = filters.setdefault(key, _Filter(col, op))
+    one = filters.get(key)
+    if one is None:
+        one = filters[key] = _Filter(col, op)
     if op is None or op in _LISTED:
         one.values.extend(split_list(text, key))
     elif op is Operator.ISNULL:
@@ -151,7 +155,7 @@ def _collect(filters: dict[str, _Filter], key: str, target: tuple[str, Operator 
 
 
 def _joined(filters: dict[str, _Filter]) -> Where | None:
-    conditions = tuple(one.condition for one in filters.values())
+    conditions = tuple([one.condition for one in filters.values()])
     return And(and_=conditions) if len(conditions) > 1 else next(iter(conditions), None)
 
 
@@ -267,6 +271,10 @@ def _items(text: str, param: str) -> list[tuple[str, bool]]:
 
 
 def read_aggregates(text: str, param: str, schema: Schema | None = None) -> tuple[Aggregate, ...]:
+    return (_known_aggregates if len(text) <= _LONGEST_KNOWN else _aggregates)(text, param)
+
+
+def _aggregates(text: str, param: str) -> tuple[Aggregate, ...]:
     found = []
     for item, quotable in _items(text, param):
         fn, colon, col = item.partition(":")
@@ -275,6 +283,10 @@ def read_aggregates(text: str, param: str, schema: Schema | None = None) -> tupl
             col = _name(unquote(col) if quotable else col, param)
         found.append(Aggregate(fn=fn, col=col if colon else None))
     return tuple(found)
+
+
+_LONGEST_KNOWN = 256  # characters: beyond it a text is seldom given twice
+_known_aggregates = lru_cache(maxsize=256)(_aggregates)  # seven of them take as long to read as all else of a request
 
 
 def read_sort_key(item: str, schema: Schema, *, quotable: bool = False) -> SortKey:

@@ -5,6 +5,7 @@ Checks no value against the data, and no operator against its column; that is th
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable
@@ -52,13 +53,14 @@ def parse_value(column: Column, value: object, *, param: str) -> object:
     TypeMismatchError
         Blobs and nested columns have no values to compare with.
     """
-    if column.kind not in _READERS:
+    reader = _READERS.get(column.kind)
+    if reader is None:
         raise TypeMismatchError(
             f"{column.name} is {column.sql_type}, which compares with no value; only isnull works on it",
             param=param,
             value=shown(value, quote=False),
         )
-    accepted, read = _READERS[column.kind]
+    accepted, read = reader
     if column.is_size_label:
         accepted, read = "a size such as 60M or 60000000", _read_size
     try:
@@ -96,7 +98,7 @@ def plain(value: object) -> object:
     ValueError
         It is finer than Python's types, or not a scalar.
     """
-    if type(value).__module__.partition(".")[0] != "numpy":
+    if type(value) is str or type(value).__module__.partition(".")[0] != "numpy":
         return value
     scalar: Any = value
     if getattr(scalar, "shape", None) != ():
@@ -208,6 +210,18 @@ def canonical_value(value: object) -> Any:
     if isinstance(value, float) and math.isfinite(value):
         return value + 0.0
     return {_tag(value): format_value(value)}
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+
+def canonical_json(content: object) -> str:
+    """JSON as canonical queries are written: keys sorted, no blanks, and no character escaped that need not be.
+
+    >>> canonical_json({"op": "eq", "col": "größe"})
+    '{"col":"größe","op":"eq"}'
+    """
+    return _encode(content)
 
 
 def _tag(value: object) -> str:

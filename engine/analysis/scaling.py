@@ -218,11 +218,11 @@ def _y_axis(schema: Schema, name: str) -> tuple[Column, str | None]:
     column = schema.find(name)
     if column is not None and column.kind.is_numeric:
         return column, None
-    metrics = sorted(str(metric) for metric in schema.metric_names())
-    if name in metrics and schema.value_column is not None:
+    if name in schema.metric_names() and schema.value_column is not None:
         return schema.by_name[schema.value_column], name
     if column is not None:
         raise TypeMismatchError(f"y_axis needs numbers, and {column.name} is {column.kind}", param="y_axis", value=name)
+    metrics = sorted(str(metric) for metric in schema.metric_names())
     measures = [one.name for one in schema.measures]
     raise UnknownColumnError(
         f"{schema.dataset} has no column and no metric {name!r}",

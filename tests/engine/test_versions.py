@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import engine.versions
+from engine import Engine
 from engine.errors import CorruptVersionError
 from tests.engine.support import Lab
 
@@ -59,3 +62,25 @@ def test_two_versions_of_one_content_have_relations_of_their_own(lab: Lab) -> No
     assert one.content_id == two.content_id
     assert one.relation != two.relation
     assert (one.definition.title, two.definition.title) == ("A small sweep", "Another")
+
+
+def test_columns_that_hold_numbers_alone_are_known(tmp_path: Path) -> None:
+    nan, inf = float("nan"), float("inf")
+    columns = {
+        "numbers": [1.5, -0.0, None],
+        "nothing": pa.array([None] * 3, pa.float64()),
+        "a_nan": [1.0, nan, 2.0],
+        "an_infinity": [1.0, -inf, 2.0],
+        "single": pa.array([1.0, 2.0, 3.0], pa.float32()),
+        "whole": [1, 2, 3],
+    }
+    with Engine.open(tmp_path, definitions=None) as lab:
+        lab.publish("odd", pa.table(columns))
+        schema = lab.version("odd").schema
+        assert {column.name for column in schema.columns if column.is_finite} == {"numbers", "nothing"}
+        sql = {name: lab.dataset("odd").agg(f"std:{name}", f"mean:{name}").sql for name in columns}
+        looks = {name for name, text in sql.items() if "NULLIF" in text or "ISINF" in text}
+        assert looks == {"a_nan", "an_infinity", "single"}
+        row = lab.dataset("odd").agg("mean:numbers", "std:a_nan", "std:an_infinity", "max:nothing").to_pylist()[0]
+        assert (row["mean_numbers"], row["std_a_nan"], row["max_nothing"]) == (0.75, 0.5**0.5, None)
+        assert math.isnan(row["std_an_infinity"])

@@ -79,10 +79,12 @@ ROWS: dict[str, QueryRequest] = {
     ),
     "quoted_names": wide(select=('say "hi"', "count", "_ordinal"), where=is_('say "hi"', 1), limit=5),
     "sort_and_page": long(sort=by("-value", "step"), limit=100, offset=200),
+    "page_far_down": long(sort=by("-params", "step"), limit=100, offset=20_000, where=is_("data", "C4")),
     "page_in_file_order": long(limit=100, offset=200),
     "distinct": long(select=("data", "params"), distinct=True),
     "distinct_sorted": long(select=("data", "params"), distinct=True, sort=by("params"), limit=3),
     "last_by": long(last_by=("params", "data")),
+    "last_by_of_runs": long(last_by=("params", "data", "seed", "metric"), where=is_("data", "C4")),
     "last_by_filtered_and_sorted": long(last_by=("params",), where=is_("metric", "acc"), sort=by("value"), limit=2),
     "best_by_lower": long(best_by=BestBy(by=("params",)), where=is_("metric", "pile-valppl")),
     "best_by_metric": long(
@@ -131,6 +133,7 @@ PIVOTS: dict[str, tuple[QueryRequest, tuple[object, ...]]] = {
         ("60M",),
     ),
     "pivot_sorted": (long(pivot="metric", select=("step",), sort=by("-acc", "step"), limit=5), ("acc", "odd")),
+    "pivot_of_many": (long(pivot="metric", sort=by("-m7"), limit=5), tuple(f"m{i}" for i in range(21))),
     "pivot_of_nothing": (long(pivot="metric", sort=by("acc")), ()),
     "pivot_without_index": (long(pivot="metric", select=()), ("acc",)),
 }
