@@ -1,63 +1,82 @@
-"""Whether both servers give the same answer: checked first, since a comparison of different answers is worthless."""
+"""Whether systems give the same answer: checked first, since a comparison of different answers is worthless."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.client import Client, rows_of
-from benchmarks.process import Server
+from benchmarks.client import Client, Reply
+from benchmarks.systems import System
 from benchmarks.workload import Scenario
 
-RELATIVE_TOLERANCE = 1e-9  # the two sum in different orders
+RELATIVE_TOLERANCE = 1e-9  # they sum in different orders
+PATIENCE_S = 90.0  # with one answer
+LONGEST_COMPARED = 100_000  # rows; of more the number is compared
 
 
 class DisagreementError(RuntimeError):
-    """The servers answer the same question differently."""
+    """Systems answer the same question differently."""
 
 
-def check_agreement(scenario: Scenario, ours: Server, seed: Server | None) -> int:
-    """Ask each side the scenario's first and last question, untimed, and compare.
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A system's answers to a scenario's first and last question, asked once and untimed.
 
-    Rows must be as many, and equal in the columns of ``scenario.compare`` in whatever order; an answer in another
-    encoding is compared with our own in JSON by the number of its rows.
+    ``rows`` is the number of rows of each answer, ``values`` their rows where they are known and not too many.
+    """
 
-    Returns
-    -------
-    int
-        The number of rows of the first answer.
+    name: str
+    replies: tuple[Reply, ...]
+    rows: tuple[int, ...]
+    values: tuple[list[dict[str, Any]] | None, ...]
+
+    @property
+    def slowest_ms(self) -> float:
+        return max(reply.total_ms for reply in self.replies)
+
+
+def take_sample(system: System, scenario: Scenario, requests: list[bytes], once_ms: float = 1_000) -> Sample:
+    """Ask; where the first answer takes longer than ``once_ms``, only that."""
+    ends = list(dict.fromkeys((requests[0], requests[-1])))
+    replies = []
+    with Client(system.server.port, PATIENCE_S) as client:
+        for request in ends:
+            replies.append(client.send(request))
+            if replies[0].total_ms > once_ms:
+                break
+    rows = tuple(system.count_rows(scenario, reply.body) for reply in replies)
+    values = tuple(
+        system.rows(scenario, reply.body) if count <= LONGEST_COMPARED else None
+        for count, reply in zip(rows, replies, strict=True)
+    )
+    return Sample(system.name, tuple(replies), rows, values)
+
+
+def check_agreement(scenario: Scenario, ours: Sample, other: Sample) -> None:
+    """Rows must be as many, and equal in the columns of ``scenario.compare`` that both have, in whatever order.
 
     Raises
     ------
     DisagreementError
-        Names the URL and the first difference.
+        Says which question, and the first difference.
     """
-    counts = [_compare(scenario, path, ours, seed) for path in dict.fromkeys((scenario.paths[0], scenario.paths[-1]))]
-    return counts[0]
+    for which, mine, theirs in zip(("first", "last"), ours.rows, other.rows, strict=False):
+        if mine != theirs:
+            raise DisagreementError(f"{which} question: {mine:,} rows from ours, {theirs:,} from {other.name}")
+    for mine_rows, their_rows in zip(ours.values, other.values, strict=False):
+        if mine_rows and their_rows and scenario.compare:
+            compare_rows(other.name, scenario.compare, mine_rows, their_rows)
 
 
-def _compare(scenario: Scenario, path: str, ours: Server, seed: Server | None) -> int:
-    with Client(ours.port) as client:
-        here = rows_of(client.get(path).body, scenario.encoding)
-    if seed is None or not scenario.asks_seed or scenario.whole:
-        return _count(here)  # `run.py` compares these by the number of their rows
-    with Client(seed.port) as client:
-        there = rows_of(client.get(path).body, scenario.encoding)
-    if _count(here) != _count(there):
-        raise DisagreementError(f"{path}: {_count(here):,} rows from {ours.name}, {_count(there):,} from {seed.name}")
-    if scenario.compare and isinstance(here, list) and isinstance(there, list):
-        _compare_rows(path, _keyed(here, scenario.compare), _keyed(there, scenario.compare))
-    return _count(here)
-
-
-def _compare_rows(path: str, here: list[tuple[Any, ...]], there: list[tuple[Any, ...]]) -> None:
-    for mine, other in zip(here, there, strict=True):
-        if not all(_equal(a, b) for a, b in zip(mine, other, strict=True)):
-            raise DisagreementError(f"{path}: {mine} from ours, {other} from the seed's way")
-
-
-def _count(rows: list[dict[str, Any]] | int) -> int:
-    return rows if isinstance(rows, int) else len(rows)
+def compare_rows(name: str, columns: tuple[str, ...], here: list[dict[str, Any]], there: list[dict[str, Any]]) -> None:
+    """Raises DisagreementError with the first pair of rows that differ."""
+    shared = tuple(column for column in columns if column in there[0] and column in here[0])
+    if not shared:
+        raise DisagreementError(f"{name} names its columns {', '.join(list(there[0])[:9])}")
+    for mine, theirs in zip(_keyed(here, shared), _keyed(there, shared), strict=True):
+        if not all(_equal(a, b) for a, b in zip(mine, theirs, strict=True)):
+            raise DisagreementError(f"{mine} from ours, {theirs} from {name}")
 
 
 def _keyed(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> list[tuple[Any, ...]]:

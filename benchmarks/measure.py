@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import statistics
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from benchmarks.client import Client, count_rows
-from benchmarks.process import Server
+from benchmarks.client import check_status
+from benchmarks.load import write_requests
+from benchmarks.process import Server, ServerError, environment
+from benchmarks.wire import Connection, WireError, request_bytes
 from benchmarks.workload import Scenario
 
 WARM_UP = 2
@@ -32,9 +38,8 @@ class Block:
     """One block of requests in a row at one server, one client."""
 
     total_ms: tuple[float, ...]
-    first_ms: tuple[float, ...]
+    first_ms: tuple[float, ...]  # until the first byte of the body
     size_bytes: int  # of the first answer
-    rows: int  # of the last answer
     cpu_ms: float | None  # per request
     peak_bytes: int | None
 
@@ -45,11 +50,28 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What several clients at once were given."""
+    """What several clients at once were given.
+
+    Attributes
+    ----------
+    per_s
+        Whole answers per second.
+    p50_ms, p95_ms, p99_ms
+        What each waited; None when nobody was answered in time.
+    refused
+        Answers that were 503.
+    cut
+        Clients whose answer was not waited for: the server is too slow for this many.
+    """
 
     clients: int
     per_s: float
     peak_bytes: int | None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    refused: int = 0
+    cut: int = 0
 
 
 @dataclass(slots=True)
@@ -73,7 +95,7 @@ class Series:
 
     @property
     def first_ms(self) -> float:
-        """Median time until the head of the answer."""
+        """Median time until the first byte of the body."""
         return statistics.median(itertools.chain.from_iterable(block.first_ms for block in self.blocks))
 
     @property
@@ -96,79 +118,126 @@ class Series:
         return self.blocks[0].size_bytes
 
     def rate(self, clients: int) -> float | None:
-        """Requests per second, the median of the blocks; None when that was not measured."""
+        """Requests per second, the median of what was measured.
+
+        One client asks again as soon as it is answered, so that its rate is in the blocks. None when not measured.
+        """
         measured = [rate.per_s for rate in self.rates if rate.clients == clients]
+        if not measured and clients == 1 and self.blocks:
+            return 1000 / statistics.mean(self.latencies_ms)
         return statistics.median(measured) if measured else None
 
 
 def measure_block(scenario: Scenario, server: Server, effort: Effort, *, warm_up: int = WARM_UP) -> Block:
-    """Ask in turn on one connection, after a warm-up that is not counted."""
-    with Client(server.port) as client:
-        headers = _headers(scenario, client)
-        paths = itertools.cycle(scenario.paths)
+    """Ask the paths of a scenario in turn, as they are."""
+    requests = [request_bytes("GET", path) for path in scenario.paths]
+    return measure_requests(requests, server, effort, warm_up=warm_up)
+
+
+def measure_requests(
+    requests: Sequence[bytes], server: Server, effort: Effort, *, warm_up: int = WARM_UP, start: int = 0
+) -> Block:
+    """Ask in turn on one connection, from request number ``start`` on, after a warm-up that is not counted.
+
+    Raises
+    ------
+    ServerError
+        When an answer is no answer, is not whole, or has another size than the first one to the same request.
+    """
+    turn = itertools.cycle([*requests[start % len(requests) :], *requests[: start % len(requests)]])
+    with _errors_of(server), Connection(server.port) as connection:
         for _ in range(warm_up):
-            client.get(next(paths), headers)
+            request = next(turn)
+            check_status(request, connection.ask(request, keep=False).answer.status)
         server.reset_peak()
         cpu_before = server.cpu_s()
         total: list[float] = []
         first: list[float] = []
-        size = 0
+        sizes: list[int] = []
         for _ in _within(effort):
-            reply = client.get(next(paths), headers)
-            total.append(reply.total_ms)
-            first.append(reply.first_ms)
-            size = size or len(reply.body)
+            request = next(turn)
+            timed = connection.ask(request, keep=False)
+            answer = timed.answer
+            if answer.status != 200:
+                check_status(request, answer.status)
+            total.append(timed.total_s * 1000)
+            first.append(timed.first_s * 1000)
+            sizes.append(answer.size_bytes)
         cpu_after = server.cpu_s()
     peak = server.peak_bytes()
-    server.check()
-    rows = count_rows(reply.body, scenario.encoding)
+    if len(requests) == 1 and len(set(sizes)) > 1:
+        raise ServerError(f"one question to {server.name!r} had answers of {min(sizes):,} and {max(sizes):,} bytes")
     cpu = None if cpu_before is None or cpu_after is None else (cpu_after - cpu_before) * 1000 / len(total)
-    return Block(tuple(total), tuple(first), size, rows, cpu, peak)
+    return Block(tuple(total), tuple(first), sizes[0], cpu, peak)
 
 
-def measure_rate(scenario: Scenario, server: Server, clients: int, effort: Effort) -> Rate:
-    """Requests per second to several clients at once, each with its own connection and its own place in the turn."""
-    answered = [0] * clients
-    ended = [0.0] * clients
-    failures: list[Exception] = []
-    ready = threading.Barrier(clients + 1)
+def measure_calls(call: Callable[[int], float], effort: Effort, *, start: int = 0) -> Block:
+    """The same of something in this process: ``call(number)`` does it and says how many milliseconds it took."""
+    call(start)
+    cpu_before = time.process_time()
+    total = [call(start + 1 + number) for number in _within(effort)]
+    cpu = (time.process_time() - cpu_before) * 1000 / len(total)
+    return Block(tuple(total), tuple(total), 0, cpu, None)
 
-    def work(number: int) -> None:
-        try:
-            with Client(server.port) as client:
-                headers = _headers(scenario, client)
-                start = number * len(scenario.paths) // clients
-                paths = itertools.cycle(scenario.paths[start:] + scenario.paths[:start])
-                ready.wait()
-                for _ in _within(effort):
-                    client.get(next(paths), headers)
-                    answered[number] += 1
-                    ended[number] = time.perf_counter()
-        except Exception as error:  # told to the caller below: a thread's error would be lost
-            failures.append(error)
-            ready.abort()
 
-    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(clients)]
-    for thread in threads:
-        thread.start()
-    with contextlib.suppress(threading.BrokenBarrierError):
-        ready.wait()
-    began = time.perf_counter()
+def measure_rate(
+    requests: Sequence[bytes], server: Server, clients: int, seconds: float, patience_s: float, scratch: Path
+) -> Rate:
+    """Whole answers per second to several clients at once, each with its own connection and its own place in the turn.
+
+    They are one process of their own (``load.py``). After ``seconds`` nobody asks again; after ``patience_s`` nobody
+    waits any longer.
+    """
+    path = scratch / "requests.bin"
+    write_requests(path, list(requests))
+    job = {
+        "port": server.port,
+        "requests": str(path),
+        "clients": clients,
+        "seconds": seconds,
+        "patience_s": patience_s,
+    }
     server.reset_peak()
-    for thread in threads:
-        thread.join()
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "benchmarks.load"],
+        env=environment({}),
+        input=json.dumps(job).encode(),
+        capture_output=True,
+        timeout=patience_s + 60,
+        check=False,
+    )
     server.check()
-    if failures:
-        raise failures[0]
-    return Rate(clients, sum(answered) / (max(ended) - began), server.peak_bytes())
+    found: dict[str, Any] = (
+        json.loads(done.stdout) if done.returncode == 0 else {"error": done.stderr.decode(errors="replace")[-500:]}
+    )
+    if "error" in found:
+        raise ServerError(f"{clients} clients at {server.name!r}: {found['error']}")
+    p50_ms, p95_ms, p99_ms = [seconds * 1000 for seconds in found["waited_s"]] or [None, None, None]
+    per_s = found["answered"] / found["elapsed_s"]
+    return Rate(clients, per_s, server.peak_bytes(), p50_ms, p95_ms, p99_ms, found["refused"], found["cut"])
 
 
-def _headers(scenario: Scenario, client: Client) -> dict[str, str]:
-    """The ETag to send back, when that is what the scenario is about."""
-    if not scenario.revalidate:
-        return {}
-    etag = client.get(scenario.paths[0]).etag
-    return {"If-None-Match": etag} if etag else {}
+def settle(server: Server, most_s: float) -> None:
+    """Wait until a server does nothing, such as copying a version into memory; not longer than ``most_s``."""
+    until = time.monotonic() + most_s
+    before = server.cpu_s()
+    while time.monotonic() < until:
+        time.sleep(0.25)
+        now = server.cpu_s()
+        if before is None or now is None or now - before < 0.02:
+            return
+        before = now
+
+
+@contextlib.contextmanager
+def _errors_of(server: Server) -> Iterator[None]:
+    """What goes wrong on the wire is the server's error, told with its last words when it is gone."""
+    try:
+        yield
+    except (WireError, OSError) as error:
+        server.check()
+        raise ServerError(f"{server.name}: {type(error).__name__}: {error}") from error
+    server.check()
 
 
 def _within(effort: Effort) -> Iterator[int]:

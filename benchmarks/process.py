@@ -1,4 +1,7 @@
-"""A server under measurement as a child process: started on a free loopback port, watched, and ended by its own id."""
+"""A server under measurement as a child process: started on a free loopback port, watched, and ended by its own id.
+
+What processes use (``usage.py``) is summed over a server's process, those in ``Server.pids``, and all their children.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,13 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+from benchmarks import usage
+from benchmarks.wire import HOST
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-HOST = "127.0.0.1"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 10.0
-MEBIBYTE = 1 << 20
 
 
 class ServerError(RuntimeError):
@@ -27,12 +30,23 @@ class ServerError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: ``name`` is "ours" or "seed"."""
+    """A running server.
+
+    Attributes
+    ----------
+    name
+        "ours", "seed", or a peer's.
+    process
+        Its own child process, which is ended with it.
+    pids
+        Further processes that are part of it but no children of ``process``.
+    """
 
     name: str
     port: int
     process: subprocess.Popen[bytes]
     log: Path
+    pids: tuple[int, ...] = ()
 
     def check(self) -> None:
         """Raise ServerError, with the end of its log, when the process has ended."""
@@ -40,49 +54,24 @@ class Server:
             raise ServerError(f"the server {self.name!r} ended with {self.process.returncode}: {_tail(self.log)}")
 
     def cpu_s(self) -> float | None:
-        """Processor time that the process has used so far, all threads; None where the system does not say."""
-        try:
-            # The name in parentheses may hold anything, so fields are counted from its end; these are user and system.
-            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            usage = _psutil_process(self.process.pid)
-            return None if usage is None else sum(usage.cpu_times()[:2])
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Processor time used so far, all threads and processes; None where the system does not say."""
+        return usage.cpu_s(self._roots)
 
     def resident_bytes(self) -> int | None:
         """Resident memory now."""
-        return self._memory("VmRSS")
+        return usage.resident_bytes(self._roots)
 
     def peak_bytes(self) -> int | None:
         """The most resident memory since the start or the last ``reset_peak``; without /proc, what it is now."""
-        return self._memory("VmHWM")
+        return usage.peak_bytes(self._roots)
 
     def reset_peak(self) -> bool:
         """Begin a new peak; False where the kernel does not offer that."""
-        try:
-            Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-        except OSError:
-            return False
-        return True
+        return usage.reset_peak(self._roots)
 
-    def _memory(self, field: str) -> int | None:
-        try:
-            status = Path(f"/proc/{self.process.pid}/status").read_text()
-        except OSError:
-            usage = _psutil_process(self.process.pid)
-            return None if usage is None else int(usage.memory_info().rss)
-        line = next((line for line in status.splitlines() if line.startswith(f"{field}:")), None)
-        return None if line is None else int(line.split()[1]) * 1024  # the kernel counts in KiB
-
-
-def _psutil_process(pid: int) -> Any:
-    """For systems without /proc. It is a developer's package, so it may be missing: then memory is not reported."""
-    try:
-        import psutil  # type: ignore[import-untyped]
-
-        return psutil.Process(pid)
-    except (ImportError, OSError):
-        return None
+    @property
+    def _roots(self) -> tuple[int, ...]:
+        return (self.process.pid, *self.pids)
 
 
 @contextlib.contextmanager
@@ -110,13 +99,29 @@ def our_server(
 
 
 @contextlib.contextmanager
+def profiled_server(store: Path, scratch: Path, output: Path, *, keeps_answers: bool = False) -> Iterator[Server]:
+    """Our server with profilers, which write into ``output`` when it ends: see ``profiled_server.py``."""
+    given = {"BT_STORE": str(store), "BT_ENV_FILE": "none", **({} if keeps_answers else {"BT_RESULTS_CACHE": "0"})}
+    command = ["-m", "benchmarks.profiled_server", str(output), "serve"]
+    with _serve("profiled", command, given, scratch, "/api/health") as server:
+        yield server
+
+
+@contextlib.contextmanager
 def seed_server(folder: Path, scratch: Path) -> Iterator[Server]:
     """The seed's way over a folder of parquet files."""
     with _serve("seed", ["-m", "benchmarks.seed_server", str(folder)], {}, scratch, "/api/health") as server:
         yield server
 
 
-def run_cli(arguments: list[str], store: Path, scratch: Path) -> None:
+@contextlib.contextmanager
+def bare_server(folder: Path, scratch: Path) -> Iterator[Server]:
+    """What replies stored bytes: see ``bare_server.py``."""
+    with _serve("bare", ["-m", "benchmarks.bare_server", str(folder)], {}, scratch, "/health") as server:
+        yield server
+
+
+def run_cli(arguments: list[str], store: Path, scratch: Path, timeout_s: float = 600) -> None:
     """One command of our command line; raises ServerError with its words when it fails."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "server", *arguments],
@@ -125,7 +130,7 @@ def run_cli(arguments: list[str], store: Path, scratch: Path) -> None:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        timeout=600,
+        timeout=timeout_s,
         check=False,
     )
     if done.returncode != 0:
@@ -135,7 +140,7 @@ def run_cli(arguments: list[str], store: Path, scratch: Path) -> None:
 @contextlib.contextmanager
 def _serve(name: str, command: list[str], extra: Mapping[str, str], scratch: Path, health: str) -> Iterator[Server]:
     port = _free_port()
-    arguments = [*command, *(["--port", str(port)] if name == "seed" else [])]
+    arguments = [*command, *(["--port", str(port)] if name in ("seed", "bare") else [])]
     log = scratch / f"{name}.log"
     with log.open("wb") as output:
         # The scratch folder is the working folder, so that no .env of the user's is read.

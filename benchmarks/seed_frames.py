@@ -44,14 +44,25 @@ def aggregate(frame: pd.DataFrame, keys: list[str], functions: list[str]) -> pd.
     return pd.DataFrame(columns).reset_index()
 
 
-def scaling(frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, dict[str, float]]:
-    """A metric at the last step of each run against its size, and the least-squares line through the logarithms."""
+def scaling(frame: pd.DataFrame, metric: str, by: str) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """A metric at the last step of each run against its size; for each ``by`` the line through their logarithms."""
     rows = frame[frame["metric"] == metric]
     points = rows.loc[rows.groupby(["params", "data"])["step"].idxmax()].dropna(subset=["value"])
     x = points["params"].str[:-1].astype(float) * points["params"].str[-1].map(_MULTIPLES)
-    slope, intercept = np.polyfit(np.log(x), np.log(points["value"]), 1)
     shown = points[["params", "data", "step"]].assign(x=x, y=points["value"])
-    return shown, {"slope": float(slope), "intercept": float(intercept)}
+    fits = []
+    for name, group in shown.groupby(by):
+        slope, intercept = np.polyfit(np.log(group["x"]), np.log(group["y"]), 1)
+        fits.append({"group": {by: name}, "params": {"slope": float(slope), "intercept": float(intercept)}})
+    return shown, fits
+
+
+def counts(frame: pd.DataFrame, columns: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """For each column its values and how many rows have them."""
+    return {
+        name: [{"value": value, "count": int(count)} for value, count in frame[name].value_counts().items()]
+        for name in columns
+    }
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:

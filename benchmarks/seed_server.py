@@ -31,8 +31,13 @@ def create_app(folder: Path) -> FastAPI:
         return {"status": "ok"}
 
     @app.get("/api/visualize/data")
-    def data(data_source: str | None = None, params: str | None = None, metric: str | None = None):  # type: ignore[no-untyped-def]
-        return _reply(seed_frames.select(_read(folder, DATASET), data_source, params, metric))
+    def data(  # type: ignore[no-untyped-def]
+        data_source: str | None = None, params: str | None = None, metric: str | None = None, facets: str | None = None
+    ):
+        frame = seed_frames.select(_read(folder, DATASET), data_source, params, metric)
+        if facets is not None:
+            return {"data": [], "meta": {"facets": seed_frames.counts(frame, facets.split(","))}}
+        return _reply(frame)
 
     @app.get("/api/visualize/data/small")
     def small():  # type: ignore[no-untyped-def]
@@ -48,16 +53,25 @@ def create_app(folder: Path) -> FastAPI:
         return _reply(_read(folder, FINETUNING))
 
     @app.get("/api/visualize/aggregated")
-    def aggregated(group_by: str, metric: str | None = None, agg: str = "mean,std,count"):  # type: ignore[no-untyped-def]
+    def aggregated(  # type: ignore[no-untyped-def]
+        group_by: str,
+        metric: str | None = None,
+        agg: str = "mean,std,count",
+        sort: str | None = None,
+        limit: int | None = None,
+    ):
         frame = seed_frames.select(_read(folder, DATASET), None, None, metric)
-        return _reply(seed_frames.aggregate(frame, group_by.split(","), agg.split(",")))
+        groups = seed_frames.aggregate(frame, group_by.split(","), agg.split(","))
+        if sort is not None:
+            groups = groups.sort_values(sort.removeprefix("-"), ascending=not sort.startswith("-"), kind="stable")
+        return _reply(groups if limit is None else groups.iloc[:limit])
 
     @app.get("/api/visualize/scaling")
-    def scaling(y_axis: str, x_axis: str = "params_numeric"):  # type: ignore[no-untyped-def]
+    def scaling(y_axis: str, group_by: str = "data", x_axis: str = "params_numeric"):  # type: ignore[no-untyped-def]
         if x_axis != "params_numeric":
             raise HTTPException(400, "x_axis is params_numeric")
-        points, line = seed_frames.scaling(_read(folder, DATASET), y_axis)
-        return _reply(points) | {"fit": line}
+        points, fits = seed_frames.scaling(_read(folder, DATASET), y_axis, group_by)
+        return _reply(points) | {"fits": fits}
 
     @app.get("/api/visualize/table")
     def table(limit: int = 1000, offset: int = 0, sort: str | None = None):  # type: ignore[no-untyped-def]

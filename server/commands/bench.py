@@ -16,7 +16,7 @@ from server.commands.terminal import CommandError
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def bench(ctx: click.Context, arguments: tuple[str, ...]) -> None:
-    """Time this server beside the way it replaced (bt bench --help)."""
+    """Time this server beside others and the limit (bt bench --help)."""
     if importlib.util.find_spec("benchmarks") is None or importlib.util.find_spec("benchmarks.run") is None:
         raise CommandError("the benchmarks are part of a checkout, and this is an installation without one")
     from benchmarks.run import main
