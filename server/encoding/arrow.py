@@ -15,7 +15,6 @@ import pyarrow.ipc
 from server.encoding.dictionaries import encode_dictionaries, encode_whole, with_dictionaries
 from server.encoding.nonfinite import count_nonfinite
 from server.encoding.payload import Payload
-from server.encoding.settle import settle
 from server.encoding.sink import Sink
 
 METADATA_KEY = b"bytomorrow"
@@ -30,11 +29,12 @@ def encode_arrow(payload: Payload) -> Iterator[bytes]:
 def _encode_whole(payload: Payload) -> Iterator[bytes]:
     batches = list(payload.batches)
     nonfinite = sum(map(count_nonfinite, batches))
-    schema = _described(with_dictionaries(payload.schema), payload.closing(nonfinite))
+    target = with_dictionaries(payload.schema)
+    schema = _described(target, payload.closing(nonfinite))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
-        for batch in encode_whole(payload.schema, batches):
-            writer.write_batch(_settled(batch, schema))
+        for batch in encode_whole(payload.schema, target, batches):
+            writer.write_batch(batch)
     yield sink.getvalue().to_pybytes()
 
 
@@ -47,23 +47,20 @@ def _encode_stream(payload: Payload) -> Iterator[bytes]:
             nonfinite += count_nonfinite(batch)
             yield batch
 
-    schema = _described(with_dictionaries(payload.schema), payload.opening())
-    sink = Sink()
+    target = with_dictionaries(payload.schema)
+    schema = _described(target, payload.opening())
+    sink = Sink(keeps_buffers=True)
     last: pa.RecordBatch | None = None
     with pa.ipc.new_stream(sink, schema, options=_OPTIONS) as writer:
-        for batch in encode_dictionaries(payload.schema, counted()):
-            last = _settled(batch, schema)
-            writer.write_batch(last)
+        for batch in encode_dictionaries(payload.schema, target, counted()):
+            last = batch
+            writer.write_batch(batch)
             yield sink.drain()
         if last is not None:
             writer.write_batch(
                 last.slice(0, 0), custom_metadata={METADATA_KEY: orjson.dumps(payload.closing(nonfinite))}
             )
     yield sink.drain()
-
-
-def _settled(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([settle(column) for column in batch.columns], schema=schema)
 
 
 def _described(schema: pa.Schema, envelope: dict[str, object]) -> pa.Schema:

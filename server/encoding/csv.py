@@ -6,20 +6,28 @@ are JSON texts. Numbers and times read as in JSON, without quotes.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from server.encoding.json import data_of
-from server.encoding.json_text import holds_any, is_text, json_texts, scalar_texts, uuid_texts
+from server.encoding.json_text import is_text, json_texts, scalar_texts, uuid_texts
 from server.encoding.nonfinite import count_nonfinite
-from server.encoding.numbers import number_texts, with_nulls_of
+from server.encoding.numbers import ended_number_texts, number_texts, with_nulls_of
 from server.encoding.payload import Payload, in_steps
+from server.encoding.rows import RowWriter
+from server.encoding.small import small_columns
+from server.encoding.text_data import data_of, holds_any
 
 _EMPTY = pa.scalar(b"", pa.binary())
-_COMMA = pa.scalar(b",", pa.binary())
+_QUOTE = '"'
+_UNSAFE = re.compile('[",\r\n]')
 _END = b"\r\n"
 
 
@@ -27,13 +35,39 @@ def encode_csv(payload: Payload) -> Iterator[bytes]:
     """The bytes of a whole answer, piece by piece."""
     names = _quoted(pa.array(payload.schema.names, pa.string())).to_pylist()
     yield b",".join(names) + _END
+    rows = RowWriter([b"", *[b","] * (len(names) - 1), _END], csv_texts, _simple_csv_texts)
+    holds_lists = any(kind.num_fields for kind in payload.schema.types)
     nonfinite = 0
     for batch in in_steps(payload.schema, payload.batches):
         nonfinite += count_nonfinite(batch)
-        fields = [csv_texts(column) for column in batch.columns]
-        rows = pc.binary_join_element_wise(*fields, _COMMA) if len(fields) > 1 else fields[0]
-        yield bytes(data_of(pc.binary_join_element_wise(rows, pa.scalar(_END, pa.binary()), _EMPTY)))
+        small = None if holds_lists else small_columns(batch)
+        yield bytes(data_of(rows.rows(batch.columns))) if small is None else _small_rows(small)
     payload.closing(nonfinite)
+
+
+def _small_rows(columns: list[list[Any]]) -> bytes:
+    fields = [[_field(value) for value in column] for column in columns]
+    return "".join([",".join(row) + "\r\n" for row in zip(*fields, strict=True)]).encode()
+
+
+def _field(value: Any) -> str:
+    """The field of one value of those types that ``small_columns`` gives."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return f'"{value.replace(_QUOTE, _QUOTE * 2)}"' if not value or _UNSAFE.search(value) else value
+    if isinstance(value, float):
+        return orjson.dumps(value).decode() if math.isfinite(value) else str(value)
+    return str(value).lower()  # an integer or a boolean
+
+
+def _simple_csv_texts(array: pa.Array, after: bytes) -> tuple[bytes, pa.BinaryArray, bytes] | None:
+    """Numbers that are all there and finite, for ``rows.Simply``."""
+    if array.null_count or not (pt.is_integer(array.type) or pt.is_floating(array.type)):
+        return None
+    if pt.is_floating(array.type) and not np.isfinite(array.to_numpy()).all():
+        return None
+    return b"", ended_number_texts(array, after[0]), after[1:]
 
 
 def csv_texts(array: pa.Array) -> pa.BinaryArray:

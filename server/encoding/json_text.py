@@ -15,13 +15,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from server.encoding.numbers import decimal_texts, float_texts, integer_texts, is_beyond_exact
+from server.encoding.numbers import decimal_texts, ended_number_texts, float_texts, integer_texts, is_beyond_exact
+from server.encoding.text_data import holds_any
 from server.encoding.times import date_texts, interval_texts, time_texts, timestamp_texts
 
 _NULL = pa.scalar(b"null", pa.binary())
 _EMPTY = pa.scalar(b"", pa.binary())
 _QUOTE = pa.scalar(b'"', pa.binary())
-_ESCAPED = bytes(range(0x20)) + b'"\\'  # JSON takes all other bytes of UTF-8 as they are
+
+
+def simple_json_texts(array: pa.Array, after: bytes) -> tuple[bytes, pa.BinaryArray, bytes] | None:
+    """Numbers that JSON can carry and texts without escapes, for ``rows.Simply``."""
+    kind = array.type
+    if pt.is_floating(kind):
+        return b"", ended_number_texts(array, after[0]), after[1:]
+    if array.null_count:
+        return None
+    if pt.is_integer(kind) and is_beyond_exact(array) is None:
+        return b"", ended_number_texts(array, after[0]), after[1:]
+    if is_text(kind):
+        array = array.cast(pa.string())
+        if not needs_escapes(array):
+            return b'"', array.cast(pa.binary()), b'"' + after
+    return None
 
 
 def json_texts(array: pa.Array) -> pa.BinaryArray:
@@ -90,27 +106,14 @@ def uuid_texts(array: pa.ExtensionArray) -> pa.StringArray:
     return pa.array([None if value is None else str(value) for value in array.to_pylist()], pa.string())
 
 
-def holds_any(array: pa.StringArray, wanted: bytes) -> bool:
-    """Whether one of these bytes stands anywhere in the texts."""
-    _, offsets, data = array.buffers()
-    if data is None or not len(array):
-        return False
-    ends = np.frombuffer(offsets, dtype=np.int32)
-    used = np.frombuffer(data, dtype=np.uint8)[ends[array.offset] : ends[array.offset + len(array)]]
-    table = np.zeros(256, dtype=bool)
-    table[list(wanted)] = True
-    return bool(table[used].any())
+def needs_escapes(array: pa.StringArray) -> bool:
+    """Whether a byte stands anywhere in the texts that JSON does not take as it is."""
+    return holds_any(array, b'"\\', below=0x20)
 
 
 def quoted(texts: pa.BinaryArray) -> pa.BinaryArray:
     """The texts between quotes. They must hold nothing that JSON escapes."""
     return pc.binary_join_element_wise(_QUOTE, texts, _QUOTE, _EMPTY)
-
-
-def joined(texts: pa.BinaryArray, separator: bytes) -> pa.BinaryScalar:
-    """All texts in one, with ``separator`` between them."""
-    listed = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
-    return pc.binary_join(listed, pa.scalar(separator, pa.binary()))[0]
 
 
 def members(names: Sequence[str], fields: Sequence[pa.BinaryArray], before: bytes, after: bytes) -> pa.BinaryArray:
@@ -140,7 +143,7 @@ def _scalar(array: pa.Array) -> pa.BinaryArray:
 
 def _strings(array: pa.Array) -> pa.BinaryArray:
     array = array.cast(pa.string())
-    if not holds_any(array, _ESCAPED):
+    if not needs_escapes(array):
         return quoted(array.cast(pa.binary()))
     return pa.array([None if value is None else orjson.dumps(value) for value in array.to_pylist()], pa.binary())
 
@@ -156,7 +159,9 @@ def _list(array: pa.Array) -> pa.BinaryArray:
     lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
     ends = np.zeros(len(array) + 1, dtype=np.int32)
     np.cumsum(lengths, out=ends[1:])
-    inside = pa.ListArray.from_arrays(pa.array(ends), json_texts(array.flatten()))
+    # Arrow ends the whole process when it flattens some slices of lists whose values can only be null.
+    values = pa.nulls(int(ends[-1])) if pt.is_null(array.type.value_type) else array.flatten()
+    inside = pa.ListArray.from_arrays(pa.array(ends), json_texts(values))
     texts = pc.binary_join(inside, pa.scalar(b",", pa.binary()))
     texts = pc.binary_join_element_wise(pa.scalar(b"[", pa.binary()), texts, pa.scalar(b"]", pa.binary()), _EMPTY)
     return _null_where(array, texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
@@ -9,7 +10,8 @@ import pyarrow.types as pt
 
 def count_nonfinite(batch: pa.RecordBatch) -> int:
     """The number of NaN and infinite values in all columns."""
-    return sum(_count(column) for column in batch.columns)
+    kinds = enumerate(batch.schema.types)
+    return sum(_count(batch.column(position)) for position, kind in kinds if has_floats(kind))
 
 
 def has_floats(kind: pa.DataType) -> bool:
@@ -18,25 +20,26 @@ def has_floats(kind: pa.DataType) -> bool:
         return True
     if pt.is_dictionary(kind):
         return has_floats(kind.value_type)
-    return any(has_floats(kind.field(position).type) for position in range(kind.num_fields))
+    return bool(kind.num_fields) and any(has_floats(kind.field(position).type) for position in range(kind.num_fields))
 
 
 def _count(array: pa.Array) -> int:
     kind = array.type
-    if not has_floats(kind):
-        return 0
     if pt.is_floating(kind):
-        return int(len(array) - array.null_count) - int(pc.sum(pc.is_finite(array.cast(pa.float64()))).as_py() or 0)
+        values = array.to_numpy(zero_copy_only=False)  # with NaN in place of null
+        return len(array) - int(np.count_nonzero(np.isfinite(values))) - int(array.null_count)
     if pt.is_dictionary(kind):
         return _count(array.dictionary_decode())
     if pt.is_struct(kind):
-        return sum(_count(field) for field in array.flatten())
+        return sum(_count(field) for field in array.flatten() if has_floats(field.type))
     if pt.is_map(kind):
         entry = pa.struct([pa.field("key", kind.key_type), pa.field("value", kind.item_type)])
         return _count(array.cast(pa.list_(entry)).flatten())
     if pt.is_union(kind):
         codes = array.type_codes
         return sum(
-            _count(array.field(position).filter(pc.equal(codes, code))) for position, code in enumerate(kind.type_codes)
+            _count(array.field(position).filter(pc.equal(codes, code)))
+            for position, code in enumerate(kind.type_codes)
+            if has_floats(kind.field(position).type)
         )
     return _count(array.flatten())

@@ -20,10 +20,7 @@ def number_texts(array: pa.Array) -> pa.BinaryArray:
     """Texts of an array of integers or floats without nulls; NaN and infinities read ``null``."""
     if not len(array):
         return pa.array([], pa.binary())
-    if pa.types.is_floating(array.type):
-        array = array.cast(pa.float64())
-    values = array.to_numpy(zero_copy_only=False)
-    listed = np.frombuffer(orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY), dtype=np.uint8)[1:-1]
+    listed = np.frombuffer(number_list(array), dtype=np.uint8)
     commas = listed == _COMMA
     offsets = np.empty(len(array) + 1, dtype=np.int32)
     offsets[0] = 0
@@ -32,6 +29,32 @@ def number_texts(array: pa.Array) -> pa.BinaryArray:
     return pa.Array.from_buffers(
         pa.binary(), len(array), [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(listed[~commas]))]
     )
+
+
+def ended_number_texts(array: pa.Array, end: int) -> pa.BinaryArray:
+    """``number_texts`` with the byte ``end`` behind each: quicker, for a list of numbers has commas there already."""
+    if not len(array):
+        return pa.array([], pa.binary())
+    listed = np.frombuffer(_dumped(array), dtype=np.uint8)
+    commas = listed == _COMMA
+    offsets = np.empty(len(array) + 1, dtype=np.int32)
+    offsets[0] = 1  # behind the bracket
+    offsets[1:-1] = np.flatnonzero(commas) + 1
+    offsets[-1] = len(listed)
+    data = listed.copy() if end == _COMMA else np.where(commas, np.uint8(end), listed)
+    data[-1] = end
+    return pa.Array.from_buffers(pa.binary(), len(array), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+
+
+def number_list(array: pa.Array) -> memoryview:
+    """The texts of ``number_texts`` in one, with commas between them."""
+    return memoryview(_dumped(array))[1:-1]
+
+
+def _dumped(array: pa.Array) -> bytes:
+    if pa.types.is_floating(array.type):
+        array = array.cast(pa.float64())
+    return orjson.dumps(array.to_numpy(zero_copy_only=False), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def float_texts(array: pa.Array) -> pa.BinaryArray:
@@ -53,7 +76,7 @@ def is_beyond_exact(array: pa.Array) -> pa.BooleanArray | None:
             return None
         bound = pa.scalar(Decimal(LARGEST_EXACT), kind)
         low = pa.scalar(Decimal(-LARGEST_EXACT), kind)
-    elif kind.bit_width < 64:
+    elif kind.bit_width < 64 or _is_within_exact(array):
         return None
     else:
         bound = pa.scalar(LARGEST_EXACT, kind)
@@ -62,6 +85,11 @@ def is_beyond_exact(array: pa.Array) -> pa.BooleanArray | None:
     if low is not None:
         beyond = pc.or_(beyond, pc.less(array, low))
     return beyond if pc.any(beyond).as_py() else None
+
+
+def _is_within_exact(array: pa.Array) -> bool:
+    extent = pc.min_max(array).as_py()
+    return extent["min"] is None or (extent["min"] >= -LARGEST_EXACT and extent["max"] <= LARGEST_EXACT)
 
 
 def decimal_texts(array: pa.Array) -> pa.BinaryArray:

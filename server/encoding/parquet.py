@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import orjson
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.types as pt
 from server.encoding.arrow import METADATA_KEY
 from server.encoding.nonfinite import count_nonfinite
 from server.encoding.payload import Payload, UnsupportedColumnError
+from server.encoding.plain_texts import with_plain_texts, write_out
 from server.encoding.sink import Sink
 
 ROW_GROUP_ROWS = 122_880  # DuckDB's own
@@ -36,32 +37,37 @@ def encode_parquet(payload: Payload) -> Iterator[bytes]:
 
 
 def _encode_whole(payload: Payload) -> Iterator[bytes]:
-    batches = list(payload.batches)
+    plain = with_plain_texts(payload.schema)
+    batches = [write_out(batch, plain) for batch in payload.batches]
     envelope = payload.closing(sum(map(count_nonfinite, batches)))
     # In the schema, where Arrow's own readers look first.
-    schema = payload.schema.with_metadata({METADATA_KEY: orjson.dumps(envelope)})
+    schema = plain.with_metadata({METADATA_KEY: orjson.dumps(envelope)})
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
-        writer.write_table(pa.Table.from_batches(batches, payload.schema), row_group_size=ROW_GROUP_ROWS)
+        writer.write_table(pa.Table.from_batches(batches, plain), row_group_size=ROW_GROUP_ROWS)
     yield sink.getvalue().to_pybytes()
 
 
 def _encode_stream(payload: Payload) -> Iterator[bytes]:
     sink = Sink()
     nonfinite = 0
-    with pq.ParquetWriter(sink, payload.schema, compression="zstd") as writer:
-        for group in _row_groups(payload):
+    plain = with_plain_texts(payload.schema)
+    with pq.ParquetWriter(sink, plain, compression="zstd") as writer:
+        for group in _row_groups(write_out(batch, plain) for batch in payload.batches):
             nonfinite += sum(map(count_nonfinite, group))
-            writer.write_table(pa.Table.from_batches(group, schema=payload.schema), row_group_size=ROW_GROUP_ROWS)
+            table = pa.Table.from_batches(group, schema=plain)
+            group.clear()
+            writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+            del table  # not while a slow client takes the bytes, nor while the next group comes
             yield sink.drain()
         writer.add_key_value_metadata({METADATA_KEY: orjson.dumps(payload.closing(nonfinite))})
     yield sink.drain()
 
 
-def _row_groups(payload: Payload) -> Iterator[list[pa.RecordBatch]]:
+def _row_groups(batches: Iterable[pa.RecordBatch]) -> Iterator[list[pa.RecordBatch]]:
     group: list[pa.RecordBatch] = []
     rows = size_bytes = 0
-    for batch in payload.batches:
+    for batch in batches:
         group.append(batch)
         rows += batch.num_rows
         size_bytes += batch.nbytes

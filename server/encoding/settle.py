@@ -10,6 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
+_NUMBERS = pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64()
+_WIDTHS = {kind.id: kind.bit_width // 8 for kind in (*_NUMBERS, pa.float32(), pa.float64())}
+
+_EMPTY = pa.py_buffer(b"")
+
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
@@ -22,6 +27,10 @@ def settle(array: pa.Array, shown: Mask | None = None) -> pa.Array:
         Which values can be seen at all; the others become null. None for all.
     """
     kind = array.type
+    width = _WIDTHS.get(kind.id)
+    if width and shown is None and not array.null_count and len(array):  # most columns; the rest would find it out late
+        values = array.buffers()[1].slice(array.offset * width, len(array) * width)
+        return pa.Array.from_buffers(kind, len(array), [None, values], 0)
     if isinstance(array, pa.ExtensionArray):
         return pa.ExtensionArray.from_storage(kind, settle(array.storage, shown))
     if pt.is_dictionary(kind):
@@ -89,7 +98,10 @@ def _offsets(array: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
 def _text(array: pa.Array, valid: Mask | None) -> pa.Array:
     offsets = _offsets(array)
     data = array.buffers()[2]
-    used = pa.py_buffer(b"") if data is None else data.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+    if not array.offset and not offsets[0]:  # nothing to move
+        places = array.buffers()[1].slice(0, 4 * len(offsets)) if len(array) else pa.py_buffer(offsets)
+        return _from(array.type, len(array), valid, places, _EMPTY if data is None else data.slice(0, int(offsets[-1])))
+    used = _EMPTY if data is None else data.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
     return _from(array.type, len(array), valid, pa.py_buffer(offsets - offsets[0]), used)
 
 

@@ -5,23 +5,28 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pyarrow as pa
+
 
 class Sink(io.RawIOBase):
     """Collects what is written until ``drain`` takes it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_buffers: bool = False) -> None:
+        """``keeps_buffers``: Arrow's buffers will not change before ``drain``, so that they are copied only once."""
         super().__init__()
-        self._pieces: list[bytes] = []
+        self._keeps_buffers = keeps_buffers
+        self._pieces: list[bytes | pa.Buffer] = []
         self._position = 0
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        piece = bytes(data)
+        piece = data if self._keeps_buffers and isinstance(data, pa.Buffer) else bytes(data)
         self._pieces.append(piece)
-        self._position += len(piece)
-        return len(piece)
+        size = len(piece)
+        self._position += size
+        return size
 
     def tell(self) -> int:
         return self._position

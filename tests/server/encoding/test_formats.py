@@ -204,6 +204,38 @@ def test_wide_batches_are_cut_into_steps() -> None:
     assert max(map(len, form("json").encode(payload(table, batch_rows=64)))) <= STEP_BYTES
 
 
+def test_steps_are_equally_long() -> None:
+    table = pa.table({f"c{column}": pa.array(range(16_384), pa.float64()) for column in range(40)})
+    lengths = [step.num_rows for step in in_steps(table.schema, table.to_batches())]
+    assert sum(lengths) == 16_384
+    assert len(lengths) > 1 and max(lengths) - min(lengths) < len(lengths)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_large_answer_begins_before_its_rows_are_read(name: str) -> None:
+    """Parquet waits for its first row group; what leaves stays small, and so does what Arrow holds meanwhile."""
+    table = sample(16_384)
+    given = 0
+
+    def batches() -> Any:
+        nonlocal given
+        for _ in range(30):
+            given += 1
+            yield from table.to_batches()
+
+    whole = payload(table)
+    before = pa.total_allocated_bytes()
+    held, seen, sizes = [], [], []
+    for piece in form(name).encode(type(whole)(whole.schema, batches(), False, whole.opening, whole.closing)):
+        held.append(pa.total_allocated_bytes() - before)
+        seen.append(given)
+        sizes.append(len(piece))
+    assert seen[0] <= (8 if name == "parquet" else 1)
+    assert given == 30
+    assert max(held) < 8 << 20
+    assert max(sizes) <= STEP_BYTES
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_failure_among_the_rows_is_not_swallowed(name: str) -> None:
     def batches() -> Any:

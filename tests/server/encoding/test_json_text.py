@@ -144,6 +144,15 @@ def test_a_struct_hides_what_is_under_its_null() -> None:
     assert count_nonfinite(pa.RecordBatch.from_arrays([column], names=["v"])) == 0
 
 
+@pytest.mark.parametrize("kind", [pa.list_(pa.null(), 2), pa.list_(pa.null())], ids=["array", "list"])
+def test_lists_of_nothing(kind: pa.DataType) -> None:
+    column = pa.array([[None, None], None, [None, None]] * 2, kind).slice(1)
+    assert json_texts(column).to_pylist() == [b"null", b"[null,null]", b"[null,null]", b"null", b"[null,null]"]
+    assert csv_texts(column).to_pylist() == [b"", b'"[null,null]"', b'"[null,null]"', b"", b'"[null,null]"']
+    inside = pa.StructArray.from_arrays([column], names=["a"]).slice(2)
+    assert json_texts(inside).to_pylist() == [b'{"a":[null,null]}', b'{"a":null}', b'{"a":[null,null]}']
+
+
 def test_dictionaries_larger_than_the_column_are_not_written_out() -> None:
     column = pa.DictionaryArray.from_arrays(pa.array([3, None], pa.int32()), pa.array(["a", "b", "c", 'd"', "e"]))
     assert json_texts(column).to_pylist() == [b'"d\\""', b"null"]

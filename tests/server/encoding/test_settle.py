@@ -19,6 +19,7 @@ KINDS = {
     "float": (pa.float64(), [1.5, None, float("inf")]),
     "decimal": (pa.decimal128(9, 2), [None, None, 1]),
     "text": (pa.string(), ["a", None, ""]),
+    "late text": (pa.string(), ["", None, "a"]),
     "blob": (pa.binary(), [b"a", None, b""]),
     "digest": (pa.binary(3), [b"abc", None, b"def"]),
     "list": (pa.list_(pa.int32()), [[1, None], None, []]),
