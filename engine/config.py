@@ -121,6 +121,8 @@ class EngineConfig:
         Of small answers that are kept to be given again; 0 for none.
     tables_bytes
         Of memory for copies of versions that are asked often; a part of ``memory_limit_bytes``. 0 for none.
+    lookup_bytes
+        Of disk in ``scratch_dir`` for columns of versions that are often asked for a few rows. 0 for none.
     max_concurrent
         Queries that run at once; more wait for ``queue_timeout_s`` and are then refused.
     refresh_s
@@ -137,10 +139,21 @@ class EngineConfig:
     queue_timeout_s: float = 10.0
     results_cache_bytes: int = 16 * MEBIBYTE
     tables_bytes: int = 96 * MEBIBYTE
+    lookup_bytes: int = GIBIBYTE
     drop_settle_s: float = 2.0  # a dropped file counts once it has not changed for so long
     schema_policy: str = "warn"  # or "block-breaking"
     cache_bytes: int = 4 * GIBIBYTE
     refresh_s: float = 15.0
+
+    @property
+    def scratch_dir(self) -> Path:
+        """A folder on a disk for files that are of no use to another process, and have no name."""
+        if self.cache_dir is not None:
+            self.cache_dir.mkdir(parents=True, exist_ok=True)
+            return self.cache_dir
+        # The system's other folder for temporary files is often in memory, which these are there to spare.
+        on_disk = Path("/var/tmp")
+        return on_disk if os.access(on_disk, os.W_OK) else Path(tempfile.gettempdir())
 
     @property
     def local_dir(self) -> Path:

@@ -26,7 +26,19 @@ from engine.errors import (
     ResultTooLargeError,
     VersionNotFoundError,
 )
-from engine.result import Extras, Identity, KnownStream, Page, QueryResult, ResultStream, plain_texts, python_rows
+from engine.lookups import Lookups
+from engine.result import (
+    Answer,
+    Extras,
+    Identity,
+    KnownStream,
+    Page,
+    QueryResult,
+    ResultMeta,
+    ResultStream,
+    plain_texts,
+    python_rows,
+)
 from engine.results_cache import ResultsCache
 from engine.settings import load_settings
 from engine.store import (
@@ -168,7 +180,8 @@ class Engine:
         )
         self._watcher: Watcher | None = None
         self.tables = Tables(self.database, config.tables_bytes)
-        self._versions = OpenVersions(self.store, self.blobs, self.database, self.tables)
+        self.lookups = Lookups(self.database, config.scratch_dir, config.lookup_bytes)
+        self._versions = OpenVersions(self.store, self.blobs, self.database, self.tables, self.lookups)
         self._results = ResultsCache(config.results_cache_bytes)
         self._limits = Limits(max_rows=config.max_rows)
         self._lent: list[Scan] = []
@@ -199,6 +212,7 @@ class Engine:
         """Stop the background work and give everything back."""
         self.stop_ingest()
         self.tables.close()
+        self.lookups.close()
         for scan in self._lent:
             scan.close()
         self.database.close()
@@ -386,6 +400,8 @@ class Engine:
         known = self._results.get(key)
         if known is not None:
             return KnownStream(known)
+        if not plan.facets and not plan.explain and (rows := self._versions.look_up(version, plan)) is not None:
+            return KnownStream(_looked_up(prepared, rows))
         stream = self._run(prepared, started)
         if not plan.explain and (answer := stream.kept()) is not None:
             self._results.put(key, answer)
@@ -711,6 +727,31 @@ class Engine:
 
     def _definition_of(self, dataset: str) -> str | None:
         return definition_text(self.config.definitions, self.store, dataset)
+
+
+def _looked_up(prepared: Prepared, rows: pa.RecordBatch) -> Answer:
+    """The whole answer whose rows these are, which nothing cut."""
+    version, plan = prepared.version, prepared.plan
+    columns = plan.columns or ()
+    schema = pa.schema([pa.field(column.name, one.type) for column, one in zip(columns, rows.schema, strict=True)])
+    count = rows.num_rows
+    meta = ResultMeta(
+        dataset=version.dataset,
+        version=version.version.name,
+        content_id=version.content_id,
+        query_id=plan.query_id,
+        columns=columns,
+        returned=count,
+        total=count if plan.total else None,
+        total_exact=plan.total,
+        truncated=False,
+        limit=None,
+        offset=0,
+        next_cursor=None,
+        warnings=plan.warnings,
+    )
+    batches = (pa.RecordBatch.from_arrays(rows.columns, schema=schema),) if count else ()
+    return Answer(schema, columns, batches, meta, rows.nbytes)
 
 
 def _with_units(

@@ -156,7 +156,7 @@ class EngineSettings(BaseModel):
     poll_interval_s
         How often a serving process looks for dropped files.
     cache_bytes, memory_limit_bytes, query_timeout_s, max_rows, max_concurrent, results_cache_bytes, tables_bytes,
-    queue_timeout_s, drop_settle_s, schema_policy
+    lookup_bytes, queue_timeout_s, drop_settle_s, schema_policy
         See :class:`engine.config.EngineConfig`.
     """
 
@@ -211,6 +211,9 @@ class EngineSettings(BaseModel):
     tables_bytes: Annotated[Bytes, Field(ge=0), Variable("BT_TABLES", "an amount of memory, like 96MiB, or 0")] = (
         96 * MEBIBYTE
     )
+    lookup_bytes: Annotated[Bytes, Field(ge=0), Variable("BT_LOOKUP_BYTES", "an amount of disk, like 1GiB, or 0")] = (
+        GIBIBYTE
+    )
     queue_timeout_s: Annotated[Seconds, Variable("BT_QUEUE_TIMEOUT", _SECONDS.format("10"))] = 10.0
     poll_interval_s: Annotated[Seconds, Variable("BT_POLL_INTERVAL", _SECONDS.format("15"))] = 15.0
     drop_settle_s: Annotated[
@@ -234,6 +237,7 @@ class EngineSettings(BaseModel):
             max_concurrent=self.max_concurrent,
             results_cache_bytes=self.results_cache_bytes,
             tables_bytes=self.tables_bytes,
+            lookup_bytes=self.lookup_bytes,
             queue_timeout_s=self.queue_timeout_s,
             drop_settle_s=self.drop_settle_s,
             schema_policy=self.schema_policy,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import queue
 import re
 import threading
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from engine.background import Background
 from engine.connection import Database, quoted
 from engine.errors import EngineError
 from queries.schema import Schema
@@ -68,6 +68,7 @@ class Source:
     schema: Schema
     columns: tuple[tuple[str, str], ...]
     has_ordinal: bool
+    sorted_by: tuple[str, ...]
     open: Callable[[], tuple[str, Callable[[], None]] | None]
 
 
@@ -123,17 +124,13 @@ class Tables:
         self._database = database
         self._most_bytes = most_bytes
         self._uses_before = uses_before
-        self._in_background = in_background
         self._tables: dict[Key, _Table] = {}
         self._interest: OrderedDict[Key, _Interest] = OrderedDict()
         self._weight = 1.0  # of a use now; it grows, so that those before count less
         self._waiting: set[Key] = set()
         self._made = 0
         self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._jobs: queue.SimpleQueue[Source | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._is_closed = False
+        self._background = Background("tables", database.stop_own, is_immediate=not in_background)
 
     @property
     def size_bytes(self) -> int:
@@ -154,34 +151,21 @@ class Tables:
             if table is not None:
                 table.users += 1
                 return Loan(table.relation, lambda: self._give_back(table))
-            if key in self._waiting or self._is_closed or not self._is_wanted(key):
+            if key in self._waiting or self._background.is_closed or not self._is_wanted(key):
                 return None
             self._waiting.add(key)
         source = describe()
-        if not self._in_background:
-            self._make(source)
+        if self._background.run(lambda: self._make(source)):
             return self.lend(key, describe)
-        with self._lock:
-            if self._thread is None and not self._is_closed:
-                self._thread = threading.Thread(target=self._work, name="tables", daemon=True)
-                self._thread.start()
-        self._jobs.put(source)
         return None
 
     def wait(self, timeout_s: float = 60.0) -> bool:
         """Wait until no table is being made; False when that takes longer."""
-        with self._idle:
-            return self._idle.wait_for(lambda: not self._waiting, timeout_s)
+        return self._background.wait(timeout_s)
 
     def close(self) -> None:
         """Make no more. What is there goes with the database."""
-        with self._lock:
-            self._is_closed = True
-            thread = self._thread
-        self._jobs.put(None)
-        while thread is not None and thread.is_alive():
-            self._database.stop_own()
-            thread.join(0.05)
+        self._background.close()
 
     # --- what is asked, under the lock
 
@@ -234,25 +218,20 @@ class Tables:
 
     # --- making one
 
-    def _work(self) -> None:
-        while (source := self._jobs.get()) is not None:
-            self._make(source)
-
     def _make(self, source: Source) -> None:
         table = None
         try:
-            if not self._is_closed:
+            if not self._background.is_closed:
                 table = self._build(source)
         except Exception as error:  # the files still answer; one version that has no table must not end the thread
-            if not self._is_closed:
+            if not self._background.is_closed:
                 with self._lock:
                     self._decline(source.key, _RETRY_FACTOR * self._uses(source.key) + HALF_LIFE)
                 _LOGGER.warning("%s is answered from its files alone: %s", source.key.relation, error)
-        with self._idle:
+        with self._lock:
             self._waiting.discard(source.key)
             if table is not None:
                 self._tables[source.key] = table
-            self._idle.notify_all()
 
     def _build(self, source: Source) -> _Table | None:
         listed = enumerated(source)
@@ -316,7 +295,7 @@ class Tables:
                 self._database.forget(relation)
             self._database.own([f"DROP SCHEMA IF EXISTS {quoted(space)} CASCADE"], timeout_s=BUILD_TIMEOUT_S)
         except EngineError as error:
-            if not self._is_closed:
+            if not self._background.is_closed:
                 _LOGGER.warning("the memory of a table that nobody needs could not be given back: %s", error)
 
 

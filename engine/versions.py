@@ -12,9 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from engine.connection import Database, quoted
 from engine.definition import DatasetDefinition, parse_definition
 from engine.errors import CorruptVersionError
+from engine.lookups import Lookups
 from engine.profile import Profile
 from engine.pruning import FileRange, files_of_plan
 from engine.schemas import build_schema, guess_columns
@@ -79,8 +82,9 @@ class Scan:
 class OpenVersions:
     """The versions that this process has opened, each once, and the relations over their files."""
 
-    def __init__(self, store: Store, blobs: Blobs, database: Database, tables: Tables) -> None:
+    def __init__(self, store: Store, blobs: Blobs, database: Database, tables: Tables, lookups: Lookups) -> None:
         self._tables = tables
+        self._lookups = lookups
         self._store = store
         self._blobs = blobs
         self._database = database
@@ -145,11 +149,16 @@ class OpenVersions:
 
         Both give the same rows in the same order. Columns of a table may have ENUM as their type in place of VARCHAR.
         """
-        key = Key(opened.dataset, opened.relation, opened.schema.ordinal)
+        key = _key_of(opened)
         loan = self._tables.lend(key, lambda: self._source(key, opened))
         if loan is not None:
             return Scan(loan.relation, opened.version.files, loan)
         return self.scan(opened, plan, stop=stop)
+
+    def look_up(self, opened: DatasetVersion, plan: Plan) -> pa.RecordBatch | None:
+        """All rows of a plan's answer where they can be had without SQL; see ``engine.lookups``."""
+        key = _key_of(opened)
+        return self._lookups.answer(key, plan, lambda: self._source(key, opened))
 
     def _source(self, key: Key, opened: DatasetVersion) -> Source:
         version = opened.version
@@ -162,7 +171,8 @@ class OpenVersions:
 
         columns = tuple((field.name, field.type) for field in version.schema)
         hides_rowid = any(name.casefold() == "rowid" for name, _ in columns)
-        return Source(key, version.rows, opened.schema, columns, version.place is not None or hides_rowid, files)
+        has_ordinal = version.place is not None or hides_rowid
+        return Source(key, version.rows, opened.schema, columns, has_ordinal, version.sorted_by, files)
 
     def _opened(self, version: Version) -> DatasetVersion:
         definition = parse_definition(version.definition)
@@ -221,6 +231,10 @@ class OpenVersions:
             while len(self._relations) > MAX_RELATIONS:
                 self._database.forget(self._relations.popitem(last=False)[0])
         return relation
+
+
+def _key_of(opened: DatasetVersion) -> Key:
+    return Key(opened.dataset, opened.relation, opened.schema.ordinal)
 
 
 def describe_values(

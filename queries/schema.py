@@ -162,8 +162,8 @@ class Column:
     """One physical or derived column.
 
     ``sql_type`` is the DuckDB type name. ``is_size_label`` says that every non-null text in the column is a size
-    label, so that comparisons and sorts go by the number and not by the letters. ``is_finite`` says that it is known of a
-    column of floats to hold neither NaN nor infinities, so that SQL need not look for them.
+    label, so that comparisons and sorts go by the number and not by the letters. ``is_finite`` says that a column of
+    floats is known to hold neither NaN nor infinities, so that SQL need not look for them.
     """
 
     name: str

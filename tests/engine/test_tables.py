@@ -207,7 +207,8 @@ def test_making_a_table_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest
     ask_all(engine, "sweep")
     assert begun.wait(10)
     engine.close()
-    assert engine.tables._thread is not None and not engine.tables._thread.is_alive()
+    thread = engine.tables._background._thread
+    assert thread is not None and not thread.is_alive()
 
 
 def test_answers_stay_right_while_tables_come_and_go(engine: Engine) -> None:
