@@ -16,14 +16,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import duckdb
 import pyarrow as pa
 
+from engine.admission import Admission, Place
 from engine.errors import (
     CorruptVersionError,
-    EngineBusyError,
     EngineError,
     QueryTimeoutError,
     ResourceLimitError,
@@ -39,10 +39,26 @@ _LOGGER = logging.getLogger(__name__)
 MAX_KNOWN_STATEMENTS = 4096
 BATCH_ROWS = 16_384  # rows per Arrow batch: small enough to stream, large enough that per-batch cost vanishes
 
+# A stream that goes on beyond these is a long one. They are what ResultStream reads ahead, so that a long one has found
+# its place before anything of it was sent.
+FIRST_ROWS = 65_536
+FIRST_BYTES = 4 << 20
+
+# A query that was refused memory while others ran tries again after so long, twice so long, and so on: once as it
+# begins, and as often as this while it is read, when giving up would cut an answer.
+REFUSED_AGAIN_S = 0.1
+MORE_TRIES = 6
+
 # An interrupt before DuckDB executes is forgotten when it does (duckdb 2.0), so one is given again and again.
 INTERRUPT_AGAIN_S = 0.05
 
 Parameters = Mapping[str, Any] | Sequence[Any]
+
+
+class Stoppable(Protocol):
+    """What goes on for a query. ``close`` ends it, from any thread."""
+
+    def close(self) -> None: ...
 
 
 class _Watchdog:
@@ -110,7 +126,8 @@ class Rows:
 
     Iterating, once, runs the query piece by piece; memory stays bounded by one batch plus what DuckDB itself needs. Use
     as a context manager, or read to the end: both give the cursor back. ``close`` may come from another thread, and
-    stops what is running.
+    stops what is running. Reading beyond the first rows may have to wait for a place among the long ones, and raises
+    EngineBusyError when there is none to be had.
     """
 
     def __init__(
@@ -118,20 +135,28 @@ class Rows:
         cursor: duckdb.DuckDBPyConnection,
         watchdog: _Watchdog,
         timeout_s: float,
-        release: Callable[[], None],
+        place: Place | None,
+        has_company: Callable[[], bool],
         translate: Callable[[BaseException], EngineError],
     ) -> None:
         self._cursor = cursor
         self._watchdog = watchdog
-        self._release = release
+        self._place = place
+        self._has_company = has_company
+        self._ended = _nothing
         self._translate = translate
         self._lock = threading.RLock()  # held while DuckDB works
         self._expired = False
         self._left_s = timeout_s
         self._timeout_s = timeout_s
         self._reader: pa.RecordBatchReader | None = None
+        self._open: Callable[[], pa.RecordBatchReader] = _not_started
+        self._schema: pa.Schema | None = None
         self._first: pa.RecordBatch | None = None
+        self._seen = 0  # batches that the reader has given
         self._done = False
+        self._given_rows = 0
+        self._given_bytes = 0
         self.engine_s = 0.0
 
     def _start(
@@ -144,28 +169,72 @@ class Rows:
         with self._lock, self._working():
             if self._done:
                 raise EngineError("the query was closed before it began")
-            check(self._cursor)
-            relation = self._cursor.sql(sql, params=parameters)
-            if relation is None:  # a statement without an answer
-                raise EngineError("the statement gives no rows")
-            self._reader = relation.to_arrow_reader(batch_rows)
+            cursor = self._cursor
+            check(cursor)
+            self._open = lambda: _arrow_reader(cursor, sql, parameters, batch_rows)  # without self: a ring would stay
             # Errors of the scan should surface here, before a server has sent the head of its answer.
-            self._first = next(iter(self._reader), None)
+            self._first = self._advance()
+            self._schema = None if self._reader is None else self._reader.schema
+
+    def _when_closed(self, ended: Callable[[], None]) -> None:
+        with self._lock:
+            if not self._done:
+                self._ended = ended
+                return
+        ended()
 
     @property
     def schema(self) -> pa.Schema:
-        if self._reader is None:
+        if self._schema is None:
             raise EngineError("the query was not started")
-        return self._reader.schema
+        return self._schema
+
+    def _advance(self) -> pa.RecordBatch | None:
+        """The next batch, after another run of the query up to it when others had all of the memory.
+
+        Memory is shared, and who is refused some need not be who has it. The same query gives the same batches.
+        """
+        wait_s = REFUSED_AGAIN_S
+        tries = MORE_TRIES if self._seen else 1
+        while True:
+            try:
+                if self._reader is None:
+                    self._reader = self._open()
+                    if self._schema is not None and not self._reader.schema.equals(self._schema):
+                        raise EngineError("the query cannot be read on: what it reads has changed")
+                    for _ in range(self._seen):
+                        next(self._reader)
+                batch = next(self._reader, None)
+                self._seen += 1
+                return batch
+            except (duckdb.Error, OSError, pa.ArrowException, RuntimeError) as error:
+                if not tries or not _is_out_of_memory(error) or not self._has_company():
+                    raise
+                if self._reader is not None:
+                    self._reader.close()
+                    self._reader = None
+            time.sleep(wait_s)
+            tries -= 1
+            wait_s *= 2
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         try:
             batch = self._next_batch(first=True)
             while batch is not None:
+                self._linger(batch)
                 yield batch
                 batch = self._next_batch()
         finally:
             self.close()
+
+    def _linger(self, batch: pa.RecordBatch) -> None:
+        """Go to the long ones once the first rows are over. Holds no lock, so that another thread may close this."""
+        if self._place is None or self._given_rows > FIRST_ROWS or self._given_bytes > FIRST_BYTES:
+            return
+        self._given_rows += batch.num_rows
+        self._given_bytes += batch.nbytes
+        if self._given_rows > FIRST_ROWS or self._given_bytes > FIRST_BYTES:
+            self._place.linger()
 
     def _next_batch(self, first: bool = False) -> pa.RecordBatch | None:
         with self._lock:
@@ -175,7 +244,7 @@ class Rows:
                 batch, self._first = self._first, None
                 return batch
             with self._working():
-                return next(self._reader, None)
+                return self._advance()
 
     def close(self) -> None:
         wait_s = 0.0
@@ -189,12 +258,15 @@ class Rows:
             self._done = True
             self._first = None
             try:
+                self._schema = None
                 if self._reader is not None:
                     self._reader.close()
                     self._reader = None
                 self._cursor.close()
             finally:
-                self._release()
+                if self._place is not None:
+                    self._place.close()
+                self._ended()
         finally:
             self._lock.release()
 
@@ -244,7 +316,8 @@ class Database:
     files
         Files that are in no folder, which queries may read by the names that it gives them.
     memory_limit_bytes, timeout_s, max_concurrent, queue_timeout_s
-        See :class:`engine.config.EngineConfig`.
+        See :class:`engine.config.EngineConfig`. Half of ``max_concurrent`` are places for long answers, and one at
+        least of each kind: see ``engine/admission.py``.
     """
 
     def __init__(
@@ -259,8 +332,10 @@ class Database:
         queue_timeout_s: float = 10.0,
     ) -> None:
         self.timeout_s = timeout_s
-        self._queue_timeout_s = queue_timeout_s
-        self._slots = threading.BoundedSemaphore(max_concurrent)
+        long_places = max(1, max_concurrent // 2)
+        self.admission = Admission(
+            max(1, max_concurrent - long_places), long_places=long_places, wait_s=queue_timeout_s
+        )
         self._watchdog = _Watchdog()
         self._selects: set[str] = set()
         self._own: set[duckdb.DuckDBPyConnection] = set()
@@ -308,15 +383,18 @@ class Database:
         timeout_s: float | None = None,
         batch_rows: int = BATCH_ROWS,
         nested: bool = False,
-        started: Callable[[Rows], None] | None = None,
+        started: Callable[[Stoppable], None] | None = None,
         ended: Callable[[], None] | None = None,
     ) -> Rows:
         """Start a query and return its rows as a stream of Arrow batches.
 
-        ``started`` is given the rows before the first of them is there, so that another thread may close them.
+        ``started`` is given the place in line if there is one, and then the rows before the first of them is there, so
+        that another thread may close them.
         ``ended`` is called, once, when nothing is read any more, also when this raises.
-        ``nested`` is for a helper query of one that already holds a slot: it takes none, or two such queries could
+        ``nested`` is for a helper query of one that already holds a place: it takes none, or two such queries could
         wait for each other for ever.
+        A ``timeout_s`` above the usual one is for work in the background, as when a version is published: it stands in
+        line without counting there, and keeps its place for short work.
 
         Raises
         ------
@@ -324,20 +402,18 @@ class Database:
         EngineError
             The statement is not one SELECT. Inside an allowed folder DuckDB would write as gladly as it reads.
         """
-        if not nested and not self._slots.acquire(timeout=self._queue_timeout_s):
-            if ended is not None:
-                ended()
-            raise EngineBusyError("too many queries are running; try again in a moment")
-        release = _both(_nothing if nested else self._slots.release, ended or _nothing)
-        try:
-            cursor = self._root.cursor()
-        except BaseException as error:
-            release()
-            if isinstance(error, duckdb.Error):
-                raise EngineError("the database is closed") from error
-            raise
+        ended = ended or _nothing
         limit_s = self.timeout_s if timeout_s is None else timeout_s
-        rows = Rows(cursor, self._watchdog, limit_s, release, self._translate)
+
+        place: Place | None = None
+        try:
+            if not nested:
+                place = self.admission.enter(patience_s=limit_s if limit_s > self.timeout_s else None, waiting=started)
+            rows = Rows(self._cursor(place), self._watchdog, limit_s, place, self._has_company, self._translate)
+        except BaseException:
+            ended()
+            raise
+        rows._when_closed(ended)
         try:
             if started is not None:
                 started(rows)
@@ -346,6 +422,20 @@ class Database:
             rows.close()
             raise
         return rows
+
+    def _has_company(self) -> bool:
+        """Whether more than one query runs now."""
+        return self.admission.held > 1
+
+    def _cursor(self, place: Place | None) -> duckdb.DuckDBPyConnection:
+        try:
+            return self._root.cursor()
+        except BaseException as error:
+            if place is not None:
+                place.close()
+            if isinstance(error, duckdb.Error):
+                raise EngineError("the database is closed") from error
+            raise
 
     def _translate(self, error: BaseException) -> EngineError:
         """What a virtual file said in its own words goes before what DuckDB made of it."""
@@ -478,18 +568,30 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def _not_started() -> pa.RecordBatchReader:
+    raise EngineError("the query was not started")
+
+
 def _nothing() -> None:
-    """What a nested query gives back when it ends."""
+    """Nobody wants to know that a query ended."""
 
 
-def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            first()
-        finally:
-            second()
+def _arrow_reader(
+    cursor: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None, batch_rows: int
+) -> pa.RecordBatchReader:
+    """The rows of a SELECT, run piece by piece as they are read.
 
-    return run
+    ``cursor.sql(…).to_arrow_reader()`` gives the same rows, and binds the statement once more beforehand, to describe a
+    relation that nobody asks for: 0.24 ms of the 0.77 that a small answer takes. This is the call it ends in.
+    ``cursor.execute(…).to_arrow_reader()`` holds all rows in memory, beyond any limit.
+    """
+    values: dict[str, Any] | list[Any] | None = None
+    if parameters is not None:
+        values = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+    submit = getattr(cursor, "_submit", None)  # not public: another release of DuckDB may have no such method
+    if submit is None:
+        return cursor.sql(sql, params=values).to_arrow_reader(batch_rows)
+    return submit(sql, values, "stream", batch_rows).arrow_reader()
 
 
 _EXPLAIN = re.compile(r"\s*EXPLAIN\s+(?:\(ANALYZE, FORMAT JSON\)\s)?", re.IGNORECASE)  # and what follows is looked at
@@ -502,6 +604,11 @@ _TRANSIENT = [
 ]
 
 
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    text = str(error)
+    return isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text or "could not allocate" in text
+
+
 def translate(error: BaseException, hidden: Sequence[str] = ()) -> EngineError:
     """The engine's error for an exception of DuckDB or Arrow; its text names no path of this machine.
 
@@ -511,7 +618,7 @@ def translate(error: BaseException, hidden: Sequence[str] = ()) -> EngineError:
     for folder in sorted(hidden, key=len, reverse=True):
         text = re.sub(rf"""["']?{re.escape(folder)}(?:/[^\s"']*|(?=["'\s]|$))["']?""", "the file", text)
     text = _PATH.sub("the file", text.split("\n")[0])
-    if isinstance(error, duckdb.OutOfMemoryException) or "Out of Memory" in text or "could not allocate" in text:
+    if _is_out_of_memory(error):
         return ResourceLimitError("the query needs more memory than this server gives one; filter or group more")
     if isinstance(error, duckdb.InterruptException) or text.startswith("INTERRUPT"):
         return QueryTimeoutError("the query was interrupted")

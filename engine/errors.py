@@ -78,7 +78,13 @@ class StoreError(EngineError):
 
 
 class EngineBusyError(EngineError):
+    """``retry_after_s`` is how long it is likely to take until there is a place."""
+
     code = "busy"
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class QueryTimeoutError(EngineError):

@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 MAX_STALL_S = 60.0  # for 256 KiB: who reads slower than a modem is not reading
 _SEND_BYTES = 256 << 10
-_SPOOL_BYTES = 16 << 20
+_SPOOL_BYTES = 4 << 20  # for each client of HTTP 1.0
 _COPY_BYTES = 1 << 20
 
 # Threads of their own for answers that hold a place in the engine: were all threads taken by requests that wait for

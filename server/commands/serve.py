@@ -16,6 +16,7 @@ import click
 
 from server.commands.session import Session, check_store
 from server.commands.terminal import CommandError, one_line, print_json, say, warn
+from server.memory import hold_little_memory
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +34,7 @@ GRACE_S = 10  # for answers that are under way when the process is told to stop
 @click.pass_obj
 def serve(session: Session, host: str | None, port: str | None, no_ingest: bool, access_log: bool) -> None:
     """Serve the store over HTTP until Ctrl-C or SIGTERM."""
+    hold_little_memory()
     given = {"BT_HOST": host, "BT_PORT": port, "BT_INGEST": "off" if no_ingest else None}
     settings = session.settings({name: value for name, value in given.items() if value is not None})
     with contextlib.closing(_listen(settings)) as listener:
@@ -102,13 +104,9 @@ def _why_not(error: OSError, settings: Settings) -> str:
 
 
 def _run(settings: Settings, listener: socket.socket, access_log: bool) -> None:
-    import pyarrow
     import uvicorn
 
     from server.app import create_app
-
-    # Arrow's own allocator keeps what it once had: after eight large answers at once 720 MB against 480 with this one.
-    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
 
     class Server(uvicorn.Server):
         """Says where it is once it answers, and not before."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import psutil
@@ -17,7 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.connection import BATCH_ROWS, Database, Rows, translate
+from engine import connection
+from engine.connection import BATCH_ROWS, FIRST_BYTES, FIRST_ROWS, Database, Stoppable, translate
 from engine.errors import (
     CorruptVersionError,
     EngineBusyError,
@@ -52,7 +54,7 @@ def outside(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(folder: Path) -> Iterator[Database]:
-    database = Database([folder], max_concurrent=2, queue_timeout_s=0.05)
+    database = Database([folder], max_concurrent=4, queue_timeout_s=0.05)  # two places for short queries, two for long
     yield database
     database.close()
 
@@ -233,10 +235,10 @@ def test_the_time_of_the_reader_is_not_counted(database: Database) -> None:
 
 
 def test_the_limit_is_for_the_whole_query_and_not_for_each_batch(database: Database) -> None:
-    with database.stream(FAST_THEN_SLOW, timeout_s=0.5, batch_rows=1000) as rows:
+    with database.stream(FAST_THEN_SLOW, timeout_s=1.5, batch_rows=1000) as rows:
         batches = iter(rows)
         assert next(batches).num_rows
-        with pytest.raises(QueryTimeoutError, match=r"limit of 0\.5 s"):
+        with pytest.raises(QueryTimeoutError, match=r"limit of 1\.5 s"):
             list(batches)
     free(database)
 
@@ -248,7 +250,7 @@ def test_many_batches_leave_no_deadlines_behind(database: Database) -> None:
 
 
 def free(database: Database) -> None:
-    """Both slots are free, and no third is."""
+    """Both places for short queries are free, and there is no third."""
     with database.stream("SELECT 1"), database.stream("SELECT 1"), pytest.raises(EngineBusyError):
         database.stream("SELECT 1")
 
@@ -487,7 +489,7 @@ def test_closing_before_there_is_a_first_row(tmp_path: Path) -> None:
     try:
         timers: list[threading.Timer] = []
 
-        def close_soon(rows: Rows) -> None:
+        def close_soon(rows: Stoppable) -> None:
             timers.append(threading.Timer(0.2, rows.close))
             timers[0].start()
 
@@ -500,3 +502,124 @@ def test_closing_before_there_is_a_first_row(tmp_path: Path) -> None:
         assert database.table("SELECT 1 AS one").num_rows == 1
     finally:
         database.close()
+
+
+def test_long_answers_hold_no_place_of_short_ones(tmp_path: Path) -> None:
+    database = Database([tmp_path], max_concurrent=2, queue_timeout_s=0.05)
+    try:
+        with database.stream(MANY_ROWS) as rows:
+            batches = iter(rows)
+            read = 0
+            while read <= FIRST_ROWS:
+                assert database.admission.counts()["short"] == 1
+                read += next(batches).num_rows
+            assert database.admission.counts()["long"] == 1
+            assert database.table("SELECT 1 AS one").num_rows == 1
+            with pytest.raises(EngineBusyError, match="too many long answers"):
+                database.table(MANY_ROWS)
+            assert database.table("SELECT 1 AS one").num_rows == 1
+            assert read + sum(batch.num_rows for batch in batches) == 5_000_000
+        wide = "SELECT repeat('x', 1000) || range AS a FROM range(10000)"
+        with database.stream(wide) as rows:
+            assert sum(batch.nbytes for batch in rows) > FIRST_BYTES
+            assert rows._given_bytes > FIRST_BYTES
+        assert set(database.admission.counts().values()) == {0}
+    finally:
+        database.close()
+
+
+def test_a_query_that_waits_for_its_turn_can_be_stopped(tmp_path: Path) -> None:
+    database = Database([tmp_path], max_concurrent=1, queue_timeout_s=60)
+    try:
+        ended: list[str] = []
+        with database.stream("SELECT 1"):
+            with pytest.raises(EngineError, match="nobody waits"):
+                database.stream("SELECT 2", started=lambda waits: waits.close(), ended=lambda: ended.append("2"))
+            assert ended == ["2"]
+        assert set(database.admission.counts().values()) == {0}
+    finally:
+        database.close()
+
+
+def test_publishing_is_not_refused_for_a_long_line(tmp_path: Path) -> None:
+    database = Database([tmp_path], max_concurrent=1, queue_timeout_s=0.05, timeout_s=1.0)
+    try:
+        rows = database.stream("SELECT 1")
+        with pytest.raises(EngineBusyError):
+            database.table("SELECT 2")
+        timer = threading.Timer(0.5, rows.close)
+        timer.start()
+        assert database.table("SELECT 3 AS n", timeout_s=60)["n"].to_pylist() == [3]
+        timer.join()
+        # Nor does it go where long answers are, which slow clients may hold for as long as they read.
+        with database.stream(MANY_ROWS, timeout_s=60) as rows:
+            for _ in zip(range(10), rows, strict=False):
+                assert database.admission.counts()["long"] == 0
+    finally:
+        database.close()
+
+
+class Refusing:
+    """In place of the reader of a query: refuses memory before some of its batches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, refused: list[int]) -> None:
+        self.refused = refused  # before which batches of the query, counted over all its runs
+        self.runs = 0
+        self._given = 0
+        self._open = connection._arrow_reader
+        monkeypatch.setattr(connection, "_arrow_reader", self)
+        monkeypatch.setattr(connection, "REFUSED_AGAIN_S", 0.001)
+
+    def __call__(self, *arguments: Any) -> pa.RecordBatchReader:
+        self.runs += 1
+        reader = self._open(*arguments)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in reader:
+                if self._given in self.refused:
+                    self.refused.remove(self._given)
+                    raise duckdb.OutOfMemoryException("Out of Memory Error: could not allocate block")
+                self._given += 1
+                yield batch
+
+        return pa.RecordBatchReader.from_batches(reader.schema, batches())
+
+
+def test_who_is_refused_memory_beside_another_query_begins_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database([tmp_path], max_concurrent=4)
+    many = "SELECT range AS n FROM range(100000)"
+    try:
+        with database.stream("SELECT 1 AS other"):
+            refusing = Refusing(monkeypatch, refused=[0, 3, 5])
+            assert database.table(many)["n"].to_pylist() == list(range(100_000))
+            assert (refusing.runs, refusing.refused) == (4, [])
+            refusing = Refusing(monkeypatch, refused=[0, 0])
+            with pytest.raises(ResourceLimitError, match="needs more memory"):
+                database.table(many)
+            assert refusing.runs == 2
+        refusing = Refusing(monkeypatch, refused=[0])
+        with pytest.raises(ResourceLimitError, match="needs more memory"):
+            database.table(many)
+        assert refusing.runs == 1, "alone, there is nobody to wait for"
+        assert set(database.admission.counts().values()) == {0}
+    finally:
+        database.close()
+
+
+def test_rows_come_as_a_relation_would_give_them(database: Database, folder: Path) -> None:
+    """The call behind ``relation.to_arrow_reader`` is not public: it has to give the same."""
+    path = str(folder / "inside.parquet")
+    cases: list[tuple[str, connection.Parameters | None]] = [
+        ("SELECT a, a * 1.5 AS x, 'é' AS s, [a, NULL] AS l FROM read_parquet($1) WHERE a > $2", [path, 1]),
+        ("SELECT $name AS n, $other::DATE AS d", {"other": "2024-02-29", "name": None}),
+        ("SELECT 'b'::ENUM('a', 'b') AS e, {'k': uuid()} IS NULL AS u, INTERVAL 1 DAY AS i", None),
+        ("SELECT 1 AS a WHERE false", ()),
+    ]
+    for sql, parameters in cases:
+        found = database.table(sql, parameters)
+        relation = database.relation(sql, parameters)
+        expected = relation.to_arrow_reader(BATCH_ROWS).read_all()
+        assert found.schema.equals(expected.schema, check_metadata=True)
+        assert found.equals(expected)

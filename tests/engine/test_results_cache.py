@@ -110,13 +110,31 @@ def answer(size_bytes: int) -> Answer:
 
 
 def test_it_never_holds_more_than_it_may() -> None:
-    cache = ResultsCache(1_600)
+    cache = ResultsCache(16_000)
     for number in range(40):
-        cache.put(("r", str(number)), answer(100))
-        assert cache.size_bytes <= 1_600
+        cache.put(("r", str(number)), answer(1_000))
+        assert cache.size_bytes <= 16_000
     assert cache.get(("r", "0")) is None, "what was used longest ago went first"
     assert cache.get(("r", "39")) is not None
-    cache.put(("r", "39"), answer(60))
-    assert cache.size_bytes == 1_560, "given again, it counts once"
-    cache.put(("r", "large"), answer(1_600 // LARGEST_SHARE + 1))
+    cache.put(("r", "39"), answer(600))
+    assert cache.size_bytes == 15_600, "given again, it counts once"
+    cache.put(("r", "large"), answer(16_000 // LARGEST_SHARE + 1))
     assert cache.get(("r", "large")) is None
+
+
+def test_rows_are_kept_exactly_and_lie_together() -> None:
+    numbers = pa.array([1.5, float("nan"), None, -0.0] * 2_000)
+    coded = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0] * 2_000, pa.uint8()), pa.array(["x", "y"]))
+    nested = pa.array([[{"a": 1}], [], None, [{"a": None}]] * 2_000)
+    whole = pa.record_batch({"v": numbers, "c": coded, "n": nested, "s": pa.array(["α", "", None, "z"] * 2_000)})
+    batches = (whole.slice(3, 10), whole.slice(7_000))  # parts of a larger whole, which must not be kept with them
+    cache = ResultsCache(16 << 20)
+    cache.put(("r",), Answer(whole.schema, (), batches, None, 1))  # type: ignore[arg-type]
+    kept = cache.get(("r",))
+    assert kept is not None and kept.batches is not None
+    assert [batch.num_rows for batch in kept.batches] == [10, 1_000]
+    assert kept.schema == whole.schema
+    for before, after in zip(batches, kept.batches, strict=True):
+        assert after.schema == whole.schema
+        assert str(after.to_pydict()) == str(before.to_pydict())
+    assert cache.size_bytes < whole.nbytes / 4

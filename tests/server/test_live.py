@@ -127,17 +127,11 @@ def test_a_large_answer_streams(live: Live) -> None:
     assert gzip.decompress(packed).count(b"\r\n") == 400_001
 
 
-@pytest.mark.parametrize("name", ["json", "ndjson", "csv", "arrow", "parquet"])
+@pytest.mark.parametrize("name", ["json", "columns", "ndjson", "csv", "arrow", "parquet"])
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
 def test_a_failure_on_the_way_cuts_the_connection(live: Live, failing: None, name: str, coding: str) -> None:
     with pytest.raises(http.client.IncompleteRead):
         live.get(f"/api/visualize/data?format={name}", accept_encoding=coding)
-
-
-def test_a_failure_before_anything_was_sent_is_a_problem(live: Live, failing: None) -> None:
-    response, body = live.get("/api/visualize/data?format=columns")
-    assert response.status == 500
-    assert json.loads(body)["code"] == "internal_error"
 
 
 def test_http_1_0_cannot_mistake_a_cut_answer_for_a_whole_one(live: Live) -> None:
@@ -158,25 +152,26 @@ def test_http_1_0_cannot_mistake_a_cut_answer_for_a_whole_one(live: Live) -> Non
 
 
 def test_a_client_that_leaves_frees_the_engine(live: Live) -> None:
-    """There is one slot, and who waits for it is refused after half a second."""
+    """There is one place for long answers, and who waits for it is refused after half a second."""
     for _ in range(3):
         with live.connect() as connection:
             connection.sendall(b"GET /api/visualize/data?format=json HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(1 << 12).startswith(b"HTTP/1.1 200")
-        response, _ = live.get("/api/visualize/data?limit=3")
+        response, _ = live.get("/api/visualize/data?format=csv")
         assert response.status == 200
 
 
-def test_a_slow_reader_holds_its_slot_and_others_are_told_to_wait(live: Live) -> None:
+def test_a_slow_reader_keeps_other_long_answers_waiting_and_no_short_ones(live: Live) -> None:
     with live.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(b"GET /api/visualize/data?format=json HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(1 << 12).startswith(b"HTTP/1.1 200")
-        response, body = live.get("/api/visualize/data?limit=3&sort=-n")
+        assert live.get("/api/visualize/data?limit=3&sort=-n")[0].status == 200
+        response, body = live.get("/api/visualize/data?format=csv")
         assert response.status == 503
-        assert response.getheader("retry-after") == "1"
+        assert int(response.getheader("retry-after", "0")) >= 1
         assert json.loads(body)["code"] == "busy"
-    assert live.get("/api/visualize/data?limit=3&sort=-n")[0].status == 200
+    assert live.get("/api/visualize/data?format=csv")[0].status == 200
 
 
 def test_a_dropped_file_appears_by_itself(live: Live) -> None:

@@ -1,17 +1,27 @@
-"""The response that sends what a thread makes: driven as an ASGI server would."""
+"""The response that sends what a thread makes: driven as an ASGI server would, and by a real one over sockets."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
+import http.client
+import json
+import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import duckdb
 import pytest
 
+from engine import Engine, EngineConfig
 from server.streaming import Head, ProducedResponse
+from tests.object_storage.processes import running, url_of
 
 
 class _Made:
@@ -215,3 +225,128 @@ def test_a_client_that_leaves_while_the_work_is_starting() -> None:
     made = Slow(_three)
     assert asyncio.run(_drive(made, leave_after=0)) == []
     assert made.closed == 1
+
+
+ROWS = 2_000_000
+FORMATS = ["json", "columns", "ndjson", "csv", "arrow", "parquet"]
+MOST_GROWTH_BYTES = 96 << 20  # for one answer of up to 200 MB
+
+
+class Live:
+    """A server of its own with one place for short answers and one for long ones."""
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.port = port
+        self.pid = pid
+
+    def open(self, path: str) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("GET", path, headers={"Accept-Encoding": "identity"})
+        return connection, connection.getresponse()
+
+    def status(self, path: str) -> int:
+        connection, response = self.open(path)
+        with contextlib.closing(connection):
+            return response.status
+
+    def begin(self, path: str) -> socket.socket:
+        """A client that has read the beginning of an answer, and goes no further."""
+        client = socket.socket()
+        client.settimeout(60)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.connect(("127.0.0.1", self.port))
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept-Encoding: identity\r\n\r\n".encode())
+        assert client.recv(1 << 10).startswith(b"HTTP/1.1 200"), path
+        return client
+
+    def resident_bytes(self) -> int:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found is not None
+        return int(found[1]) << 10
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    folder = tmp_path_factory.mktemp("streaming")
+    # Values that no format makes small, or all of an answer would lie in the buffers of sockets.
+    duckdb.execute(
+        f"COPY (SELECT range AS n, hash(range) / 3.0 AS v, 'x' || range % 1000 AS t FROM range({ROWS})) "
+        f"TO '{folder / 'long.parquet'}' (FORMAT parquet)"
+    )
+    with Engine(EngineConfig(store=folder / "store", definitions=None)) as engine:
+        engine.publish("long", folder / "long.parquet")
+    more = {"BT_MAX_CONCURRENT": "2", "BT_QUEUE_TIMEOUT": "0.3", "BT_RESULTS_CACHE": "0", "BT_INGEST": "off"}
+    with running(folder / "store", folder / "cache", "serve", "--port", "0", **more) as process:
+        port = int(url_of(process).rpartition(":")[2])
+        served = Live(port, process.pid)
+        for name in FORMATS:  # what each of them needs once is not what an answer takes
+            served.begin(path_of(name)).close()
+            wait_until_free(served, name)
+        yield served
+
+
+def path_of(name: str) -> str:
+    return f"/api/datasets/long/rows?format={name}"
+
+
+def wait_until_free(live: Live, name: str) -> None:
+    """Until a long answer is begun again: that of a client that left gives its place back."""
+    until = time.monotonic() + 20
+    while True:
+        connection, response = live.open(path_of(name))
+        with contextlib.closing(connection):
+            if response.status == 200:
+                return
+            assert response.status == 503
+        assert time.monotonic() < until, "the place of a client that left was never given back"
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_client_that_stops_reading_holds_one_long_place_and_little_memory(live: Live, name: str) -> None:
+    wait_until_free(live, name)
+    before = live.resident_bytes()
+    with live.begin(path_of(name)):
+        # Others, with other answers each time, are answered meanwhile.
+        for number in range(20):
+            assert live.status(f"/api/datasets/long/rows?n={FORMATS.index(name) * 100 + number}") == 200
+        connection, response = live.open(path_of(name))
+        with contextlib.closing(connection):
+            assert response.status == 503
+            assert int(response.headers["retry-after"]) >= 1
+            assert json.loads(response.read())["code"] == "busy"
+        assert live.resident_bytes() - before < MOST_GROWTH_BYTES
+    wait_until_free(live, name)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_client_that_reads_slowly_gets_the_same(live: Live, name: str) -> None:
+    wait_until_free(live, name)
+    digests, sizes = [], []
+    for pause_s in (0.0, 0.002):
+        until = time.monotonic() + 20
+        connection, response = live.open(path_of(name))
+        while response.status == 503 and time.monotonic() < until:  # the one before may be about to give its place back
+            connection.close()
+            connection, response = live.open(path_of(name))
+        digest, size = hashlib.sha256(), 0
+        with contextlib.closing(connection):
+            assert response.status == 200
+            while piece := response.read(1 << 18):
+                digest.update(piece)
+                size += len(piece)
+                time.sleep(pause_s)
+        digests.append(digest.digest())
+        sizes.append(size)
+    assert digests[0] == digests[1]
+    assert sizes[0] > 8 * ROWS
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_clients_that_leave_in_the_middle_give_everything_back(live: Live, name: str) -> None:
+    for _ in range(3):
+        wait_until_free(live, name)
+        client = live.begin(path_of(name))
+        client.recv(1 << 16)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # as when its machine is gone
+        client.close()
+    wait_until_free(live, name)
