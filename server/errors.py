@@ -164,7 +164,9 @@ def answer_error(request: Request, error: Exception) -> Response:
         status = 404  # a name that no dataset can have is one that no dataset has
     if status >= 500:
         _LOGGER.warning("%s %s: %s", request.method, request.url.path, error, exc_info=error.__cause__)
-    headers = {} if answered.retry_after_s is None else {"Retry-After": str(answered.retry_after_s)}
+    # The line knows how long it is likely to take.
+    retry_after_s = getattr(error, "retry_after_s", answered.retry_after_s)
+    headers = {} if retry_after_s is None else {"Retry-After": str(retry_after_s)}
     return problem(
         request,
         status,
