@@ -149,7 +149,6 @@ class EngineConfig:
     def scratch_dir(self) -> Path:
         """A folder on a disk for files that are of no use to another process, and have no name."""
         if self.cache_dir is not None:
-            self.cache_dir.mkdir(parents=True, exist_ok=True)
             return self.cache_dir
         # The system's other folder for temporary files is often in memory, which these are there to spare.
         on_disk = Path("/var/tmp")

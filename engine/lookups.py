@@ -358,6 +358,7 @@ class Lookups:
         size_bytes = source.rows * sum(2 if name in listed else 9 for name in names)
         if not keys or len(names) > MAX_COLUMNS or size_bytes > self._most_bytes:
             return None
+        self._folder.mkdir(parents=True, exist_ok=True)
         found = os.statvfs(self._folder)
         if found.f_bavail * found.f_frsize < FREE_SHARE * size_bytes:
             return None
