@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import http.client
 import json
@@ -11,6 +12,7 @@ import re
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -225,6 +227,50 @@ def test_a_client_that_leaves_while_the_work_is_starting() -> None:
     made = Slow(_three)
     assert asyncio.run(_drive(made, leave_after=0)) == []
     assert made.closed == 1
+
+
+@pytest.mark.parametrize("where", ["at the start", "later", "not at all"])
+def test_nothing_of_an_answer_is_left_to_the_garbage_collector(where: str) -> None:
+    """It does not know how large the rows are that a ring of objects holds, and comes when it is much too late."""
+
+    class Rows:
+        pass
+
+    held: list[weakref.ref[Rows]] = []
+
+    class Large(_Made):
+        def begin(self) -> tuple[Head, Iterator[bytes]]:
+            rows = self.rows = Rows()
+            held.append(weakref.ref(rows))
+            if where == "at the start":
+                raise ValueError(where)
+            return super().begin()
+
+    def make(_: _Made) -> Iterator[bytes]:
+        yield b"one"
+        if where == "later":
+            raise ValueError(where)
+        yield b"two"
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def drive() -> list[bool]:
+        for _ in range(3):
+            with contextlib.suppress(ValueError):
+                await ProducedResponse(Large(make), {})({"type": "http", "http_version": "1.1"}, receive, send)
+        await asyncio.sleep(0)
+        return [rows() is None for rows in held]
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert asyncio.run(drive()) == [True] * 3
+    finally:
+        gc.enable()
 
 
 ROWS = 2_000_000
