@@ -85,7 +85,9 @@ def bucket_home(moto_bucket: Bucket, tmp_path: Path) -> Iterator[BucketHome]:
 @contextmanager
 def engine_of(home: Home, folder: Path, location: Any = None, **options: Any) -> Iterator[Engine]:
     store = location or (home.location if isinstance(home, BucketHome) else home.root)  # type: ignore[attr-defined]
-    config = EngineConfig(store, definitions=None, cache_dir=folder, refresh_s=1e-9, results_cache_bytes=0, **options)
+    # Each question is to read the files: what is in memory, or was copied, would answer without them.
+    options = {"results_cache_bytes": 0, "tables_bytes": 0, "lookup_bytes": 0, **options}
+    config = EngineConfig(store, definitions=None, cache_dir=folder, refresh_s=1e-9, **options)
     with Engine(config) as engine:
         yield engine
         engine.store.close()

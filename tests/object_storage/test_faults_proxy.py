@@ -76,7 +76,13 @@ class Trial:
     def engine(self, name: str) -> Iterator[Engine]:
         location = self.home.bucket.through(self.proxy.endpoint)
         config = EngineConfig(
-            location, definitions=None, cache_dir=self.folder / name, refresh_s=1e-9, results_cache_bytes=0
+            location,
+            definitions=None,
+            cache_dir=self.folder / name,
+            refresh_s=1e-9,
+            results_cache_bytes=0,
+            tables_bytes=0,
+            lookup_bytes=0,
         )
         with Engine(config) as engine:
             engine.store._objects._patience = IMPATIENT  # type: ignore[attr-defined]

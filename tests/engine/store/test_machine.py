@@ -107,6 +107,8 @@ class Histories(RuleBasedStateMachine):
                 cache_dir=self.scratch / f"cache-{number % 1}",  # both share one disk cache
                 refresh_s=1e-9,
                 results_cache_bytes=0,
+                tables_bytes=0,
+                lookup_bytes=0,
             )
             self.readers.append(Engine(config))
         for seed in range(3):  # or most histories would end before anything could expire
